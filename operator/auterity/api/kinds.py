@@ -1,0 +1,46 @@
+"""The kinds of integration: their names in Kubernetes and their portable models."""
+
+from dataclasses import dataclass
+
+from auterity.api.alert_route import AlertRoute
+from auterity.api.ci_pipeline_binding import CIPipelineBinding
+from auterity.api.common import DeletionPolicy
+from auterity.api.fields import Params
+from auterity.api.identity_provider import IdentityProvider
+from auterity.api.model_deployment import ModelDeployment
+from auterity.api.vector_index import VectorIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of integration."""
+
+    params: type[Params]
+    """The portable fields; its name is the kind's name, its docstring the kind's description."""
+    plural: str
+    short: str
+    holds_data: bool = False
+    """Kinds that hold data are retained at the vendor unless told otherwise."""
+
+    @property
+    def name(self) -> str:
+        """The kind as it stands in manifests, such as VectorIndex."""
+        return self.params.__name__
+
+    @property
+    def deletion_policy(self) -> DeletionPolicy:
+        """What happens at the vendor on deletion if the spec does not say."""
+        return DeletionPolicy.RETAIN if self.holds_data else DeletionPolicy.DELETE
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(ModelDeployment, "modeldeployments", "mdep"),
+        Kind(VectorIndex, "vectorindexes", "vidx", holds_data=True),
+        Kind(CIPipelineBinding, "cipipelinebindings", "cib"),
+        Kind(AlertRoute, "alertroutes", "aroute"),
+        Kind(IdentityProvider, "identityproviders", "idp", holds_data=True),
+    )
+}
+"""Every kind by name."""

@@ -1,0 +1,1 @@
+"""How integrations are kept: one algorithm for every kind and vendor. No Kopf, no HTTP, no SDK."""

@@ -1,0 +1,109 @@
+"""The door: the one gate that every call to a vendor passes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from auterity.engine.errors import (
+    Busy,
+    Conflict,
+    Failure,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
+from auterity.engine.limits import Budget
+
+
+@dataclass(slots=True)
+class Call:
+    """One call in progress; the transport fills in what the vendor answered."""
+
+    method: str
+    status: str = ""
+    """HTTP status, SQLSTATE or the vendor's error code; `error` if nothing was answered."""
+    request_id: str | None = None
+    """The vendor's own id of the request, for its support and for the change log."""
+
+
+@dataclass(slots=True)
+class Trail:
+    """What the calls of one visit left behind."""
+
+    priority: int = 1
+    calls: list[Call] = field(default_factory=list)
+
+
+trail: ContextVar[Trail | None] = ContextVar("trail", default=None)
+"""The trail of the visit in progress."""
+
+
+class CallObserver(Protocol):
+    """Told of every call and wait, for metrics."""
+
+    def called(self, vendor: str, method: str, status: str, seconds: float) -> None:
+        """A call has ended."""
+
+    def waited(self, vendor: str, connection: str, seconds: float) -> None:
+        """A call had to wait for the budget."""
+
+
+class Door:
+    """Every call passes here: budget and breaker before, metrics and change log after.
+
+    A transport encloses each call in `async with door.call(...)`, sets `status` and `request_id`
+    from the answer and raises one of the failures in `errors.py`.
+    """
+
+    def __init__(
+        self, vendor: str, connection: str, budget: Budget, observer: CallObserver
+    ) -> None:
+        self.vendor = vendor
+        self.connection = connection
+        self.budget = budget
+        self._observer = observer
+
+    @asynccontextmanager
+    async def call(self, method: str) -> AsyncIterator[Call]:
+        """Enclose one call. `method` is a metric label: an HTTP method or an operation's name."""
+        here = trail.get()
+        waited = await self.budget.acquire(here.priority if here else 1)
+        if waited:
+            self._observer.waited(self.vendor, self.connection, waited)
+        call = Call(method)
+        start = monotonic()
+        try:
+            yield call
+        except Throttled as failure:
+            self.budget.succeeded()
+            self.budget.pause(failure.retry_after)
+            call.status = call.status or "throttled"
+            raise
+        except Unavailable:
+            self.budget.failed()
+            call.status = call.status or "error"
+            raise
+        except (Unauthorized, Rejected, Conflict, Busy) as failure:
+            self.budget.succeeded()
+            call.status = call.status or type(failure).__name__
+            raise
+        except Failure:
+            call.status = call.status or "error"
+            raise
+        except BaseException:
+            # A bug or a cancellation says nothing about the vendor.
+            self.budget.abandoned()
+            call.status = call.status or "error"
+            raise
+        else:
+            self.budget.succeeded()
+            call.status = call.status or "ok"
+        finally:
+            self.budget.release()
+            self._observer.called(self.vendor, method, call.status, monotonic() - start)
+            if here is not None:
+                here.calls.append(call)

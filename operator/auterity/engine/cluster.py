@@ -1,0 +1,69 @@
+"""What the engine needs of the cluster; `runtime/` implements it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from auterity.engine.calls import CallObserver
+from auterity.engine.changelog import ChangeRecord
+from auterity.engine.contract import SecretStore
+from auterity.engine.subject import JSON, Key, SecretData, Subject
+
+
+class Cluster(Protocol):
+    """The Kubernetes API as the engine sees it. Every write returns the newest object."""
+
+    identity: str
+    """Tells this cluster from others in marks at vendors."""
+
+    def find(self, key: Key) -> Subject | None:
+        """The newest known object of ours with this key."""
+
+    def select(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[Subject]:
+        """Objects of ours that carry all these labels."""
+
+    def users(self, connection: Key) -> list[Key]:
+        """The integrations that use a connection, those being deleted included."""
+
+    async def secret(self, namespace: str, name: str) -> SecretData | None:
+        """Read a Secret."""
+
+    def secret_store(self, namespace: str) -> SecretStore:
+        """The Secrets of a namespace, for vendors whose configuration lives in one."""
+
+    async def patch_metadata(
+        self,
+        subject: Subject,
+        *,
+        finalizer: bool | None = None,
+        annotations: Mapping[str, str | None] | None = None,
+    ) -> Subject:
+        """Add (True) or drop (False) our finalizer and set or remove (None) annotations."""
+
+    async def write_status(self, subject: Subject, status: JSON) -> Subject:
+        """Replace the status."""
+
+    async def publish(self, subject: Subject, name: str, data: Mapping[str, str]) -> None:
+        """Write a Secret owned by the subject; nothing is written if it already says so.
+
+        Raises Conflict if a Secret of that name belongs to someone else.
+        """
+
+    async def event(self, subject: Subject, type_: str, reason: str, message: str) -> None:
+        """Record an Event (`Normal` or `Warning`); never raises."""
+
+
+class Observer(CallObserver, Protocol):
+    """Told what happens, for metrics."""
+
+    def visited(self, kind: str, vendor: str, outcome: str, seconds: float) -> None:
+        """A visit has ended."""
+
+    def drifted(self, kind: str, vendor: str, fields: Iterable[str]) -> None:
+        """A visit found drift."""
+
+
+class ChangeLog(Protocol):
+    """Keeps a record of every change made at a vendor."""
+
+    def write(self, record: ChangeRecord) -> None:
+        """Append a record."""

@@ -1,0 +1,203 @@
+"""What a provider is: five verbs; the rest is data. Read this before writing one.
+
+A provider answers *what is there* and *do this*. It never decides, compares, sleeps, retries, logs
+or reads Secrets: the engine does. Failures are those of `errors.py`, raised by the transport.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import SecretStr
+
+from auterity.api.connection import ConnectionParams
+from auterity.api.fields import Params
+from auterity.engine.calls import Door
+
+P = TypeVar("P", bound=Params)
+S = TypeVar("S", bound="Session")
+
+
+class Phase(StrEnum):
+    """What the vendor is doing with an object."""
+
+    READY = "Ready"
+    PENDING = "Pending"
+    """Being created or changed: the engine only looks again, and sends no change."""
+    FAILED = "Failed"
+    """Broken at the vendor: `message` says why; only an edit or a person can mend it."""
+    DELETING = "Deleting"
+    """Being deleted: the engine waits until it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Generic[P]):
+    """What exists at the vendor."""
+
+    id: str
+    """The vendor's own id: what `read`, `update` and `delete` are called with."""
+    actual: P
+    """What the vendor has, in the desired model's own type: `params.seen(...)`, with the fields
+    that the vendor does not tell left out."""
+    phase: Phase = Phase.READY
+    owner: str | None = None
+    """The owner's mark found on it, if any."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """What others need to use it: endpoint, ids. Shown in status and put into the Secret."""
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Credentials: only ever put into the Secret."""
+    url: str | None = None
+    """Where a person looks at it."""
+    message: str | None = None
+    """What the vendor says about the phase. The same text while nothing changes."""
+    summary: Mapping[str, str] = field(default_factory=dict)
+    """What to tell at a glance, such as the last run of a pipeline. Changes here are written to
+    status, so nothing that moves at every look."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """For write-only fields, by path (such as `secrets.TOKEN`): what the vendor tells about their
+    last write, such as a time. Another value than after our own write is drift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the credentials belong to."""
+
+    name: str
+    """A person's words for it, such as an account and user; never a secret."""
+    expires_at: str | None = None
+    """RFC 3339 time at which the credentials expire, if the vendor tells."""
+
+
+class SecretStore(Protocol):
+    """Secrets that a vendor's configuration itself is kept in, in the connection's namespace."""
+
+    async def read(self, name: str) -> tuple[dict[str, str], str] | None:
+        """The Secret's data, and its version; None if there is no such Secret."""
+
+    async def write(self, name: str, data: Mapping[str, str], version: str | None) -> str:
+        """Replace the Secret's data if it still has that version (None: create); the new version.
+
+        Raises Busy if someone else was faster.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a connection is opened with."""
+
+    door: Door
+    """Every call passes it."""
+    secrets: SecretStore
+    allow_insecure: bool = False
+    """Whether http endpoints are allowed."""
+    namespace: str = ""
+
+
+class Session(ABC):
+    """An open connection to one vendor account, shared by every provider that uses it."""
+
+    @abstractmethod
+    async def verify(self) -> Identity:
+        """Ask the vendor, cheaply, who we are. Raises Unauthorized if the credentials are bad."""
+
+    async def close(self) -> None:  # noqa: B027 - most sessions hold nothing
+        """Let go of sockets and threads."""
+
+
+class Connector(ConnectionParams, ABC):
+    """A Connection's vendor block that knows how to open a session. Declared in `transport/`, or
+    beside the provider if the vendor speaks plain REST.
+    """
+
+    @abstractmethod
+    async def open(self, access: Access) -> Session:
+        """Open a session; secret fields are resolved. Makes no call to the vendor.
+
+        Raises Rejected for a bad endpoint or a missing SDK.
+        """
+
+
+class Provider(ABC, Generic[P, S]):
+    """One vendor's way of keeping one kind.
+
+    Each verb makes the vendor's calls and returns; it may be called again at any time after a
+    crash, so each must be safe to repeat. Names and ids are deterministic wherever the vendor
+    allows, so that a lost answer to `create` can never make a second object.
+    """
+
+    kind: ClassVar[str]
+    """Kind such as VectorIndex: a key of `auterity.api.kinds.KINDS`."""
+    vendor: ClassVar[str]
+    """Name of the block in spec, such as pinecone."""
+    params: type[P]
+    """The kind's portable model with this vendor's fields added."""
+    connection: ClassVar[type[Connector]]
+    """The vendor block of the Connection that it needs."""
+    marks_owner: ClassVar[bool] = True
+    """Whether the vendor's object can carry the owner's mark. If not, status.id is the proof."""
+    findable: ClassVar[bool] = True
+    """Whether `locate` finds what a `create` with a lost answer has made. If not, the engine stops
+    for a person after such a loss instead of making a second object."""
+    lists: ClassVar[bool] = False
+    """Whether `read_all` is implemented: one list then serves every drift check."""
+    docs: ClassVar[str] = ""
+    """Link to the vendor's API reference."""
+    permissions: ClassVar[tuple[str, ...]] = ()
+    """The least rights that the credentials need, in the vendor's words."""
+    maturity: ClassVar[str] = "alpha"
+    proof: ClassVar[str] = ""
+    """How it is tested: against which real server, fake or official description."""
+    quirks: ClassVar[tuple[str, ...]] = ()
+    """What users must know: limits, delays, what the vendor cannot do."""
+    poll_after: ClassVar[float] = 5.0
+    """Seconds until a pending object is looked at again; grows to a minute."""
+
+    def __init__(self, session: S) -> None:
+        self.session = session
+
+    async def locate(self, want: P) -> str | None:
+        """The id under which the object would exist, or None if none can be found.
+
+        The default is for vendors where the name is the id. Where ids are the vendor's, find it
+        by name and mark. Raises Conflict if several could be meant.
+        """
+        return want.name
+
+    @abstractmethod
+    async def read(self, id: str) -> Observed[P] | None:
+        """What is there under this id; None if nothing is.
+
+        Not None as long as anything is left that `delete` still has to remove.
+        """
+
+    def read_all(self) -> AsyncIterator[Observed[P]]:
+        """Everything of this kind in the account, page by page (if `lists`).
+
+        Each item is as complete as `read` would tell it.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def create(self, want: P, owner: str) -> Observed[P] | str:
+        """Create it, carrying the owner's mark from the first moment.
+
+        Returns the id, or all that `read` would tell if the vendor's answer has it: that saves a
+        call, and is the way to hand over secrets that are shown only once (the engine puts them
+        into the outputs Secret before anything else). Raises Conflict if it exists, also after a
+        lost answer: the engine then reads and looks at the mark.
+        """
+
+    @abstractmethod
+    async def update(self, id: str, want: P, changed: frozenset[str], owner: str) -> None:
+        """Make the fields in `changed` as wanted, leave all others, and write the owner's mark.
+
+        `changed` has paths by Python names, such as `metric`, `scaling.max`, `tags.team` (a key
+        of a map) or `secrets.TOKEN` (an item of a keyed list); an entry that `want` does not have
+        is to be removed. Empty: only the mark is to be written (taking over an object).
+        """
+
+    @abstractmethod
+    async def delete(self, id: str) -> None:
+        """Delete it, or go on deleting it; absent is fine. It need not be gone on return."""

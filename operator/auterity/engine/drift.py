@@ -1,0 +1,332 @@
+"""Drift: which declared fields differ at the vendor."""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from pydantic import BaseModel, SecretStr
+
+from auterity.api.fields import (
+    CREATE_ONLY,
+    ENGINE,
+    SHARED,
+    WRITE_ONLY,
+    Marker,
+    Params,
+    Resolved,
+    SecretValue,
+    Value,
+    alias_of,
+    key_field,
+    marked,
+    seconds,
+)
+from auterity.engine.redaction import HIDDEN, hide
+
+LONGEST_TEXT: Final = 256
+_DURATION = re.compile(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One declared field that the vendor has otherwise."""
+
+    path: str
+    """By Python names, as providers get it in `changed`."""
+    shown: str
+    """By YAML names, as users know it."""
+    want: str | None
+    """As text for people; None: not declared (an entry to be removed)."""
+    actual: str | None
+    """As text for people; None: not at the vendor."""
+    markers: frozenset[Marker] = frozenset()
+
+    def has(self, marker: Marker) -> bool:
+        """Whether the field, or one it is part of, carries a marker."""
+        return marker in self.markers
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the status remembers of earlier writes."""
+
+    owned: Collection[str] = ()
+    """Entries of shared maps that we set, by path."""
+    written: Mapping[str, str] | None = None
+    """What was last written to fields the vendor never tells, by path."""
+    create_only: Collection[str] = ()
+    """YAML paths that the user leaves to others after creation."""
+
+
+def compare(
+    want: Params, actual: Params, memory: Memory, versions: Mapping[str, str]
+) -> list[Difference]:
+    """The declared fields that differ; empty if the vendor has all of them.
+
+    Not compared: what is not declared (None), what the vendor does not tell (left out of
+    `actual`), and what is create-only.
+    """
+    walk = _Walk(memory, versions)
+    return list(walk.model(want, actual, "", "", frozenset()))
+
+
+def fingerprints(want: Params, versions: Mapping[str, str]) -> dict[str, str]:
+    """What to remember of the fields that cannot be read back, once they are written."""
+    return {path: _fingerprint(value, versions.get(path, "")) for path, value in _untold(want, "")}
+
+
+def shared_entries(want: Params) -> list[str]:
+    """Paths of the entries of shared maps that are declared, to remember that they are ours."""
+    return sorted(
+        f"{name}.{key}"
+        for name in type(want).model_fields
+        if marked(type(want), name, SHARED)
+        for key in (getattr(want, name, None) or {})
+    )
+
+
+def unknown_paths(model: type[BaseModel], paths: Collection[str]) -> list[str]:
+    """Those YAML paths whose first part is not a field of the model."""
+    known = {alias_of(model, name) for name in model.model_fields}
+    return [path for path in paths if path.split(".")[0] not in known]
+
+
+class _Walk:
+    def __init__(self, memory: Memory, versions: Mapping[str, str]) -> None:
+        self.memory = memory
+        self.written = memory.written or {}
+        self.versions = versions
+
+    def model(
+        self, want: BaseModel, actual: BaseModel, path: str, shown: str, above: frozenset[Marker]
+    ) -> Iterator[Difference]:
+        cls = type(want)
+        for name, info in cls.model_fields.items():
+            markers = above | {m for m in info.metadata if isinstance(m, Marker)}
+            if ENGINE in markers or CREATE_ONLY in markers:
+                continue
+            here, there = f"{path}{name}", f"{shown}{info.alias or name}"
+            if self._left_to_others(there):
+                continue
+            wanted = getattr(want, name)
+            if isinstance(wanted, Resolved) and WRITE_ONLY not in markers:
+                told = getattr(actual, name, None) if name in actual.model_fields_set else wanted
+                yield from self.resolved(wanted, told, here, there, markers)
+                continue
+            if WRITE_ONLY in markers:
+                if wanted is not None:
+                    yield from self.untold(wanted, here, there, markers)
+                continue
+            if name not in actual.model_fields_set:
+                yield from self.unread(wanted, here, there, markers)
+                continue
+            has = getattr(actual, name)
+            if wanted is None and SHARED not in markers:
+                continue
+            yield from self.value(
+                wanted, has, here, there, frozenset(markers), key_field(cls, name)
+            )
+
+    def value(  # noqa: PLR0913 - one place for every shape of a value
+        self,
+        want: Any,
+        has: Any,
+        path: str,
+        shown: str,
+        markers: frozenset[Marker],
+        key: str | None = None,
+    ) -> Iterator[Difference]:
+        if key is not None:
+            yield from self.keyed(want or [], has or [], path, shown, markers, key)
+        elif isinstance(want, dict) or (want is None and isinstance(has, dict)):
+            yield from self.mapping(want or {}, has or {}, path, shown, markers)
+        elif isinstance(want, Resolved):
+            yield from self.resolved(want, has, path, shown, markers)
+        elif isinstance(want, BaseModel) and isinstance(has, BaseModel):
+            if isinstance(want, Value):
+                yield from self.resolved(want, has, path, shown, markers)
+            else:
+                yield from self.model(want, has, f"{path}.", f"{shown}.", markers)
+        elif not _same(want, has):
+            yield Difference(path, shown, text(want), text(has), markers)
+
+    def keyed(  # noqa: PLR0913 - see value
+        self,
+        want: list[Any],
+        has: list[Any],
+        path: str,
+        shown: str,
+        markers: frozenset[Marker],
+        key: str,
+    ) -> Iterator[Difference]:
+        wanted = {getattr(item, key): item for item in want}
+        present = {getattr(item, key): item for item in has}
+        for name in sorted({*wanted, *present}):
+            here, there = f"{path}.{name}", f"{shown}.{name}"
+            if self._left_to_others(there):
+                continue
+            if name not in present:
+                yield Difference(here, there, text(wanted[name]), None, markers)
+            elif name not in wanted:
+                yield Difference(here, there, None, text(present[name]), markers)
+            else:
+                item, told = wanted[name], present[name]
+                if isinstance(item, Resolved):
+                    yield from self.resolved(item, told, here, there, markers)
+                else:
+                    yield from self.model(item, told, f"{here}.", f"{there}.", markers)
+
+    def mapping(
+        self,
+        want: Mapping[str, Any],
+        has: Mapping[str, Any],
+        path: str,
+        shown: str,
+        markers: frozenset[Marker],
+    ) -> Iterator[Difference]:
+        extra = set(has) - set(want)
+        if SHARED in markers:
+            extra = {k for k in extra if f"{path}.{k}" in self.memory.owned}
+        for name in sorted({*want, *extra}):
+            here, there = f"{path}.{name}", f"{shown}.{name}"
+            if self._left_to_others(there):
+                continue
+            if name in want and name in has:
+                yield from self.value(want[name], has[name], here, there, markers)
+            else:
+                yield Difference(here, there, text(want.get(name)), text(has.get(name)), markers)
+
+    def resolved(
+        self, want: Resolved, has: object, path: str, shown: str, markers: frozenset[Marker]
+    ) -> Iterator[Difference]:
+        if not isinstance(has, Resolved):
+            yield Difference(path, shown, text(want), None, markers)
+            return
+        try:
+            told = has.reveal() if has is not want else None
+        except LookupError:
+            told = None
+        if told is None:
+            yield from self.untold(want, path, shown, markers)
+        elif told != want.reveal():
+            yield Difference(path, shown, text(want), _text_like(want, told), markers)
+
+    def untold(
+        self, want: Any, path: str, shown: str, markers: frozenset[Marker]
+    ) -> Iterator[Difference]:
+        now = _fingerprint(want, self.versions.get(path, ""))
+        if self.written.get(path) != now:
+            known = HIDDEN if path in self.written or path in self.versions else None
+            yield Difference(path, shown, HIDDEN, known, markers)
+
+    def unread(
+        self, want: Any, path: str, shown: str, markers: frozenset[Marker]
+    ) -> Iterator[Difference]:
+        """A field that the vendor does not tell: only what is resolved in it is followed."""
+        for here, value in _untold_below(want, path):
+            yield from self.untold(value, here, f"{shown}{here[len(path) :]}", markers)
+
+    def _left_to_others(self, shown: str) -> bool:
+        return any(shown == p or shown.startswith(f"{p}.") for p in self.memory.create_only)
+
+
+def _fingerprint(value: object, version: str) -> str:
+    source = value.version if isinstance(value, Resolved) else text(value) or ""
+    return f"{source}|{version}"
+
+
+def _untold(want: BaseModel, path: str) -> Iterator[tuple[str, object]]:
+    cls = type(want)
+    for name in cls.model_fields:
+        value = getattr(want, name)
+        if value is None or marked(cls, name, ENGINE):
+            continue
+        if marked(cls, name, WRITE_ONLY):
+            yield f"{path}{name}", value
+        else:
+            yield from _untold_below(value, f"{path}{name}", key_field(cls, name))
+
+
+def _untold_below(value: object, path: str, key: str | None = None) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Resolved):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        yield from _untold(value, f"{path}.")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _untold_below(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _untold_below(item, f"{path}.{getattr(item, key) if key else index}")
+
+
+def _same(want: object, has: object) -> bool:
+    if isinstance(want, set | frozenset):
+        return isinstance(has, set | frozenset | list | tuple) and set(want) == set(has)
+    if isinstance(want, list | tuple):
+        return (
+            isinstance(has, list | tuple)
+            and len(want) == len(has)
+            and all(_same(a, b) for a, b in zip(want, has, strict=True))
+        )
+    if isinstance(want, BaseModel):
+        return isinstance(has, BaseModel) and all(
+            getattr(want, n) is None
+            or n not in has.model_fields_set
+            or _same(getattr(want, n), getattr(has, n))
+            for n in type(want).model_fields
+        )
+    if want == has:
+        return True
+    if isinstance(want, str) and isinstance(has, str):
+        # The vendor may spell a duration otherwise: 60s for 1m.
+        return bool(
+            _DURATION.fullmatch(want) and _DURATION.fullmatch(has) and seconds(want) == seconds(has)
+        )
+    return False
+
+
+def text(value: object) -> str | None:
+    """A value as people may see it: short, and without secrets."""
+    if value is None:
+        return None
+    if isinstance(value, SecretValue | SecretStr) or (isinstance(value, Value) and value.is_secret):
+        return HIDDEN
+    if isinstance(value, Resolved):
+        try:
+            shown = value.reveal()
+        except LookupError:
+            shown = _json(value)
+    elif isinstance(value, str) and not isinstance(value, Enum):
+        shown = value
+    else:
+        shown = _json(value)
+    shown = hide(shown)
+    return shown if len(shown) <= LONGEST_TEXT else shown[: LONGEST_TEXT - 1] + "…"
+
+
+def _text_like(want: Resolved, told: str) -> str | None:
+    secret = isinstance(want, SecretValue) or (isinstance(want, Value) and want.is_secret)
+    return HIDDEN if secret else text(told)
+
+
+def _json(value: object) -> str:
+    plain = _plain(value)
+    return (
+        plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"), default=str)
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, SecretValue | SecretStr):
+        return HIDDEN
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,1 @@
+"""How vendors are called: the only code that imports an HTTP client or a vendor's SDK."""

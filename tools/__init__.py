@@ -1,0 +1,1 @@
+"""What the project's tests, demo, benchmark and generated files are made with; not shipped."""

@@ -1,0 +1,60 @@
+"""Ports and plain HTTP calls on this machine, past any proxy."""
+
+import random
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Return a port nobody listens on, below the range that outgoing connections are given.
+
+    A server that restarts on its port would otherwise find it taken by some client now and then.
+    """
+    for _ in range(100):
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port between 15000 and 32000")
+
+
+def request(
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    timeout: float = 10,
+) -> bytes:
+    """Send one request and return the body of a good answer; anything else is an OSError.
+
+    A body is JSON unless `headers` says otherwise.
+    """
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if tls:
+        handlers.append(urllib.request.HTTPSHandler(context=tls))
+    fields = {"Content-Type": "application/json", **(headers or {})}
+    call = urllib.request.Request(url, data=body, headers=fields, method=method)
+    with urllib.request.build_opener(*handlers).open(call, timeout=timeout) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def answers(
+    url: str, headers: Mapping[str, str] | None = None, *, tls: ssl.SSLContext | None = None
+) -> bool:
+    """Tell whether a GET is answered with success."""
+    try:
+        request("GET", url, headers=headers, tls=tls, timeout=5)
+    except OSError:
+        return False
+    return True

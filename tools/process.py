@@ -1,0 +1,129 @@
+"""Servers as child processes that never outlive the one who started them."""
+
+import atexit
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+# Loaded here: between fork and exec nothing may be imported.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_running: set["Process"] = set()
+
+
+class Process:
+    """A server in a process group of its own, with its output in a log file.
+
+    It ends with `stop`, when the interpreter exits, and on Linux also when the thread that
+    started it dies for whatever reason, a `kill -9` of the interpreter included. So start it from
+    a thread that lives as long as the server is needed.
+    """
+
+    def __init__(
+        self,
+        args: list[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        orphan_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self.args = args
+        self.log = log
+        self._env = {**os.environ, **(env or {})}
+        self._cwd = cwd
+        self._user = user
+        self._stop_signal = stop_signal
+        self._orphan_signal = orphan_signal
+        self._owner = os.getpid()
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._popen, "not started"
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def start(self) -> None:
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            if _libc is not None:
+                _libc.prctl(PR_SET_PDEATHSIG, int(self._orphan_signal))
+                if os.getppid() != parent:
+                    os._exit(1)
+
+        account = pwd.getpwnam(self._user) if self._user else None
+        with self.log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                self.args,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                cwd=self._cwd,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
+            )
+        _running.add(self)
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+        """Return when `ready` says so; a server that ends or takes too long shows its log."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.alive:
+                raise RuntimeError(f"{self._name} ended before it was ready:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._name} not ready after {seconds:.0f} s:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def ended_within(self, seconds: float) -> bool:
+        assert self._popen, "not started"
+        try:
+            self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self, seconds: float = 10) -> None:
+        """Ask the server to end, insist after `seconds`, and end what it left of its group."""
+        if self._popen is None or os.getpid() != self._owner:
+            return
+        if self.alive:
+            self._popen.send_signal(self._stop_signal)
+            self.ended_within(seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        self._popen = None
+        _running.discard(self)
+
+    def tail(self, lines: int = 20) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    @property
+    def _name(self) -> str:
+        return Path(self.args[0]).name
+
+
+def _stop_all() -> None:
+    for process in list(_running):
+        process.stop(seconds=3)
+
+
+atexit.register(_stop_all)

@@ -1,0 +1,1 @@
+"""Real servers that tests, demo and benchmark start, each on loopback and on free ports."""
