@@ -1,16 +1,26 @@
 """Whose object at the vendor it is: marks, and what each policy makes of them."""
 
 from enum import StrEnum
+from hashlib import sha256
+from typing import Final
 
 from auterity.api.common import Policy
+
+LONGEST_MARK: Final = 120
+"""What vendors with short tags can carry."""
 
 
 def mark(cluster: str, namespace: str, name: str) -> str:
     """The mark that an object at a vendor carries: `<cluster>/<namespace>/<name>`.
 
-    No uid, so that it survives a restore of the cluster's objects.
+    No uid, so that it survives a restore of the cluster's objects. Where it would be too long for
+    some vendor, its end is replaced by a digest of all of it.
     """
-    return f"{cluster}/{namespace}/{name}"
+    whole = f"{cluster}/{namespace}/{name}"
+    if len(whole) <= LONGEST_MARK:
+        return whole
+    digest = sha256(whole.encode()).hexdigest()[:16]
+    return f"{whole[: LONGEST_MARK - 17]}~{digest}"
 
 
 class Claim(StrEnum):
