@@ -102,14 +102,18 @@ async def send(
     http: httpx.AsyncClient,
     method: str,
     path: str,
+    *,
+    label: str = "",
     **request: Any,
 ) -> Answer:
     """One call through the door; any status is an answer, `failure_of` makes it a failure.
 
+    `label` is what metrics know the call by, where the method says too little of it.
+
     A read whose connection was dropped is repeated once: it is the one retry there is. Raises
     Unavailable for transport errors, and for a body that is not the JSON it claims to be.
     """
-    async with door.call(method) as call:
+    async with door.call(label or method) as call:
         for attempt in (1, 2):
             try:
                 response = await http.request(method, path, **request)
@@ -117,9 +121,9 @@ async def send(
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.ConnectTimeout) as error:
                 # The aiohttp transport reports a connection closed under us as ConnectTimeout.
                 if attempt == 2 or method not in ("GET", "HEAD"):
-                    raise _unreachable(http, error) from error
+                    raise unreachable(http, error) from error
             except (httpx.HTTPError, OSError, aiohttp.ClientError, TimeoutError) as error:
-                raise _unreachable(http, error) from error
+                raise unreachable(http, error) from error
         call.status = str(response.status_code)
         call.request_id = next(
             (response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None
@@ -191,6 +195,19 @@ def retry_after(answer: Answer) -> float | None:
         return None
 
 
+def unreachable(http: httpx.AsyncClient, error: BaseException) -> Failure:
+    """The failure that a transport error means."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Failure):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    what = "did not answer in time" if isinstance(error, TimeoutError) else "cannot be reached"
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        what = "did not answer in time"
+    return Unavailable(f"{http.base_url.host} {what}")
+
+
 def _body(http: httpx.AsyncClient, response: httpx.Response) -> Any:
     raw = response.content
     if len(raw) > LARGEST_ANSWER:
@@ -211,15 +228,3 @@ def _body(http: httpx.AsyncClient, response: httpx.Response) -> Any:
             f"{http.base_url.host} answered with a web page instead of data; is the endpoint right?"
         )
     return text
-
-
-def _unreachable(http: httpx.AsyncClient, error: Exception) -> Failure:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, Failure):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    what = "did not answer in time" if isinstance(error, TimeoutError) else "cannot be reached"
-    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
-        what = "did not answer in time"
-    return Unavailable(f"{http.base_url.host} {what}")
