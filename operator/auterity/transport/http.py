@@ -3,7 +3,7 @@
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import cache
 from time import time
@@ -97,18 +97,20 @@ class Answer:
         self.status, self.headers, self.body = status, headers, body
 
 
-async def send(
+async def send(  # noqa: PLR0913 - the parts of a call
     door: Door,
     http: httpx.AsyncClient,
     method: str,
     path: str,
     *,
     label: str = "",
+    concerns_all: Callable[[Answer], Failure | None] | None = None,
     **request: Any,
 ) -> Answer:
     """One call through the door; any status is an answer, `failure_of` makes it a failure.
 
     `label` is what metrics know the call by, where the method says too little of it.
+    `concerns_all` takes the place of `held` for vendors that use a status in their own way.
 
     A read whose connection was dropped is repeated once: it is the one retry there is. Raises
     Unavailable for transport errors, and for a body that is not the JSON it claims to be.
@@ -129,7 +131,7 @@ async def send(
             (response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None
         )
         answer = Answer(response.status_code, response.headers, _body(http, response))
-        if (failure := held(answer)) is not None:
+        if (failure := (concerns_all or held)(answer)) is not None:
             # Seen by the door, so that the connection's budget and breaker react.
             raise failure
         return answer
