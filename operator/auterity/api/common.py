@@ -152,7 +152,9 @@ class ConditionedStatus(Model):
 
     observed_generation: int = -1
     """The generation that was last looked at; -1 until the operator has seen the object."""
-    conditions: Annotated[list[Condition], Keyed("type"), Field(max_length=8)] = Field(default_factory=list)
+    conditions: Annotated[list[Condition], Keyed("type"), Field(max_length=8)] = Field(
+        default_factory=list
+    )
     """Ready, and while they hold Reconciling and Stalled."""
     last_handled_reconcile_at: Annotated[str, Field(max_length=128)] | None = None
     """The last value of the annotation integrations.auterity.io/requestedAt that was handled."""
