@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from auterity.engine.contract import Provider
+from auterity.engine.contract import Provider, SecretStore
 
 JSON = dict[str, Any]
 
@@ -56,9 +56,17 @@ class Vendor(ABC):
     """Whether objects take time: while `slow` is set, new and changed objects stay pending until
     `settle`, and deleted ones stay deleting."""
 
+    fast: ClassVar[bool] = True
+    """Whether every fault can be tried at every call. A slow real server gets one fault a call."""
+
     def __init__(self) -> None:
         self.slow = False
         self.url: str | None = None
+
+    @property
+    def violations(self) -> Sequence[object]:
+        """Requests so far that broke the vendor's official description."""
+        return ()
 
     @classmethod
     def missing(cls) -> str | None:
@@ -100,8 +108,11 @@ class Vendor(ABC):
         It has what the spec says, or less; it is found under the same name.
         """
 
-    async def settle(self) -> None:
+    async def settle(self) -> None:  # noqa: B027 - many vendors have nothing pending
         """Finish everything that is pending."""
+
+    def mount(self, secrets: SecretStore) -> None:  # noqa: B027 - few vendors live in a Secret
+        """For vendors whose configuration is kept in a Secret: the store that holds it."""
 
     async def told(self, id: str) -> str:
         """Everything the vendor holds of an object, as text, secrets included.

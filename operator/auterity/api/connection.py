@@ -61,5 +61,3 @@ class ConnectionStatus(ConditionedStatus):
     """Who the credentials belong to, as the vendor tells."""
     expires_at: Annotated[str, Field(max_length=64)] | None = None
     """When the credentials expire, if the vendor tells."""
-    users: int | None = None
-    """How many integrations use this connection."""

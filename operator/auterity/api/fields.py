@@ -232,10 +232,10 @@ class Value(Resolved):
     output_ref: OutputRef | None = None
     """Taken from another integration's outputs; waits until it is ready."""
 
-    @property
-    def is_secret(self) -> bool:
-        """Whether the value may be shown to nobody."""
-        return self.secret_key_ref is not None
+
+def is_secret(field: Resolved) -> bool:
+    """Whether the value may be shown to nobody: it comes from a Secret."""
+    return getattr(field, "secret_key_ref", None) is not None
 
 
 def resolvables(value: Any) -> Iterator[Resolved]:

@@ -9,11 +9,25 @@ from auterity.engine.contract import SecretStore
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 
 
+class ClusterUnavailable(Exception):  # noqa: N818 - named by what is the matter
+    """The Kubernetes API did not answer, or refused; the visit is to be repeated."""
+
+
+class SubjectGone(Exception):  # noqa: N818 - named by what is the matter
+    """The object that was to be written no longer exists."""
+
+
 class Cluster(Protocol):
-    """The Kubernetes API as the engine sees it. Every write returns the newest object."""
+    """The Kubernetes API as the engine sees it. Every write returns the newest object.
+
+    Raises ClusterUnavailable where the API cannot be reached, SubjectGone where it says so.
+    """
 
     identity: str
     """Tells this cluster from others in marks at vendors."""
+
+    def now(self) -> str:
+        """The time, as RFC 3339 in UTC to the second."""
 
     def find(self, key: Key) -> Subject | None:
         """The newest known object of ours with this key."""

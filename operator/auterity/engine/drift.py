@@ -20,6 +20,7 @@ from auterity.api.fields import (
     SecretValue,
     Value,
     alias_of,
+    is_secret,
     key_field,
     marked,
     seconds,
@@ -43,6 +44,8 @@ class Difference:
     actual: str | None
     """As text for people; None: not at the vendor."""
     markers: frozenset[Marker] = frozenset()
+    edited: bool = False
+    """Certainly our side's doing: the Secret that the value comes from has changed."""
 
     def has(self, marker: Marker) -> bool:
         """Whether the field, or one it is part of, carries a marker."""
@@ -219,8 +222,10 @@ class _Walk:
     ) -> Iterator[Difference]:
         now = _fingerprint(want, self.versions.get(path, ""))
         if self.written.get(path) != now:
-            known = HIDDEN if path in self.written or path in self.versions else None
-            yield Difference(path, shown, HIDDEN, known, markers)
+            before = self.written.get(path)
+            known = HIDDEN if before is not None or path in self.versions else None
+            edited = before is not None and before.split("|")[0] != now.split("|")[0]
+            yield Difference(path, shown, HIDDEN, known, markers, edited)
 
     def unread(
         self, want: Any, path: str, shown: str, markers: frozenset[Marker]
@@ -293,7 +298,7 @@ def text(value: object) -> str | None:
     """A value as people may see it: short, and without secrets."""
     if value is None:
         return None
-    if isinstance(value, SecretValue | SecretStr) or (isinstance(value, Value) and value.is_secret):
+    if isinstance(value, SecretStr) or (isinstance(value, Resolved) and is_secret(value)):
         return HIDDEN
     if isinstance(value, Resolved):
         try:
@@ -309,8 +314,7 @@ def text(value: object) -> str | None:
 
 
 def _text_like(want: Resolved, told: str) -> str | None:
-    secret = isinstance(want, SecretValue) or (isinstance(want, Value) and want.is_secret)
-    return HIDDEN if secret else text(told)
+    return HIDDEN if is_secret(want) else text(told)
 
 
 def _json(value: object) -> str:

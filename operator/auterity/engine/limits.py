@@ -54,6 +54,11 @@ class Budget:
         self.burst = float(limit.burst or max(1.0, self.per_second))
         self.concurrent = limit.concurrent or 8
 
+    def reset(self) -> None:
+        """Forget pauses and failures: the credentials or the endpoint are new."""
+        self._paused_until = 0.0
+        self.succeeded()
+
     @property
     def breaker(self) -> Breaker:
         """The breaker's state."""

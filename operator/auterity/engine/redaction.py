@@ -1,5 +1,7 @@
 """Keeps secret values out of everything that people or machines get to see."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 HIDDEN = "<secret>"
@@ -7,6 +9,16 @@ SHORTEST = 4
 """Shorter values are not searched for: they would blot out ordinary words."""
 
 _known: ContextVar[frozenset[str]] = ContextVar("known_secrets", default=frozenset())
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """What is remembered inside is forgotten at the end."""
+    token = _known.set(_known.get())
+    try:
+        yield
+    finally:
+        _known.reset(token)
 
 
 def remember(value: str) -> None:

@@ -1,0 +1,314 @@
+"""Connections: sessions and budgets of vendor accounts, and the health of their credentials."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from pydantic import ValidationError
+
+from auterity.api.common import ConnectionRef
+from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec, RateLimit
+from auterity.api.fields import is_secret, resolvables, seconds
+from auterity.engine.calls import CallObserver, Door
+from auterity.engine.cluster import Cluster
+from auterity.engine.conditions import Reason, conditions, reason_of
+from auterity.engine.contract import Access, Connector, Identity, Session
+from auterity.engine.declared import first_problem
+from auterity.engine.errors import (
+    DependencyNotReady,
+    Failure,
+    Rejected,
+    Throttled,
+    Unauthorized,
+)
+from auterity.engine.limits import Budget
+from auterity.engine.redaction import hide, remember
+from auterity.engine.references import References
+from auterity.engine.subject import JSON, Key, Subject
+from auterity.engine.verdict import Again, Verdict, Waits
+
+CLOSE_AFTER = 60.0
+"""Seconds that a replaced session is kept for the calls still in flight."""
+SHOWN_USERS = 5
+DoorFactory = Callable[[str, str, Budget, CallObserver], Door]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open connection."""
+
+    key: Key
+    vendor: str
+    session: Session
+    declared: tuple[str, int]
+    """The Connection's uid and generation that it was opened for."""
+    secret_versions: tuple[str, ...]
+    """The versions of the Secrets that it was opened with."""
+    waits: frozenset[Waits]
+    """Those Secrets, so that a change of one wakes the connection."""
+    secrets: tuple[str, ...] = field(repr=False)
+    """Their values, to be hidden from all that its users tell."""
+
+
+def connection_key(namespace: str, ref: ConnectionRef) -> Key:
+    """The key of the connection that an object in a namespace refers to."""
+    return Key(ref.kind, namespace if ref.kind == "Connection" else "", ref.name)
+
+
+class Connections:
+    """Opens each connection once and shares its session and budget among all its users."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        connectors: Mapping[str, type[Connector]],
+        observer: CallObserver,
+        *,
+        allow_insecure: bool = False,
+        door: DoorFactory = Door,
+    ) -> None:
+        self._cluster = cluster
+        self._connectors = connectors
+        self._observer = observer
+        self._allow_insecure = allow_insecure
+        self._door = door
+        self._opened: dict[Key, Opened] = {}
+        self._stale: set[Key] = set()
+        self._opening: dict[Key, asyncio.Lock] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self.budgets: dict[Key, Budget] = {}
+
+    async def session(self, namespace: str, ref: ConnectionRef) -> Opened:
+        """The open session for an object of this namespace.
+
+        Raises DependencyNotReady if the connection is missing, not allowed for the namespace, or
+        known not to work; Rejected if its spec is.
+        """
+        key = connection_key(namespace, ref)
+        subject = self._cluster.find(key)
+        if subject is None:
+            raise DependencyNotReady(f"{ref.kind} {ref.name!r} does not exist")
+        allowed = subject.spec.get("allowedNamespaces", ["*"])
+        if not any(fnmatchcase(namespace, pattern) for pattern in allowed):
+            raise DependencyNotReady(
+                f"ClusterConnection {ref.name!r} may not be used from namespace {namespace!r}; "
+                "add it to spec.allowedNamespaces"
+            )
+        ready = subject.condition("Ready")
+        if (
+            ready is not None
+            and ready["status"] == "False"
+            and ready["reason"] in (Reason.CREDENTIALS_REJECTED, Reason.SPEC_REJECTED)
+            and subject.status.get("observedGeneration") == subject.generation
+            and key not in self._stale
+        ):
+            raise DependencyNotReady(f"{ref.kind} {ref.name!r} is not ready: {ready['message']}")
+        try:
+            return await self._open(subject)
+        except Rejected as failure:
+            raise DependencyNotReady(f"{ref.kind} {ref.name!r}: {failure.message}") from None
+
+    def doubt(self, key: Key) -> None:
+        """Read the connection's Secrets again before its next use: they may have changed."""
+        self._stale.add(key)
+
+    def using_secret(self, namespace: str, name: str) -> list[Key]:
+        """The open connections whose credentials come from a Secret."""
+        wanted = Waits("Secret", namespace, name)
+        return [key for key, opened in self._opened.items() if wanted in opened.waits]
+
+    async def visit(self, subject: Subject) -> Verdict:
+        """One visit of a Connection or ClusterConnection: verify, and tell in its status."""
+        if subject.deleting:
+            return await self._remove(subject)
+        if not subject.kept:
+            subject = await self._cluster.patch_metadata(subject, finalizer=True)
+        identity: Identity | None = None
+        waits: frozenset[Waits] = frozenset()
+        interval = seconds("10m")
+        failure: Failure | None = None
+        try:
+            interval = seconds(self._spec(subject).interval)
+            self._stale.add(subject.key)
+            opened = await self._open(subject)
+            waits = opened.waits
+            identity = await opened.session.verify()
+        except Failure as caught:
+            failure = caught
+            waits |= {
+                Waits("Secret", self._secret_namespace(subject), name)
+                for name in _secret_names(subject.spec)
+            }
+        reason = Reason.READY if failure is None else reason_of(failure)
+        message = (
+            f"Connected as {identity.name}" if identity else failure.message if failure else ""
+        )
+        status: JSON = {
+            **{k: v for k, v in subject.status.items() if k not in ("identity", "expiresAt")},
+            **self._common_status(subject, ready=failure is None, reason=reason, message=message),
+            "vendor": self.vendor(subject),
+        }
+        if identity is not None:
+            status["identity"] = hide(identity.name)
+            if identity.expires_at:
+                status["expiresAt"] = identity.expires_at
+        if status != subject.status:
+            before = subject.condition("Ready") or {}
+            await self._cluster.write_status(subject, status)
+            if failure is not None and before.get("reason") != reason:
+                await self._cluster.event(subject, "Warning", reason, hide(message))
+        if failure is None or isinstance(failure, Unauthorized | Rejected):
+            return Verdict(reason, Again.AFTER, interval, waits)
+        if isinstance(failure, Throttled):
+            return Verdict(reason, Again.AFTER, failure.retry_after or 30.0, waits)
+        return Verdict(reason, Again.RETRY, waits=waits)
+
+    def vendor(self, subject: Subject) -> str | None:
+        """The vendor whose block a Connection has."""
+        found = [name for name in subject.spec if name in self._connectors]
+        return found[0] if len(found) == 1 else None
+
+    async def close(self) -> None:
+        """Close every session."""
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(
+            *(opened.session.close() for opened in self._opened.values()),
+            *self._closing,
+            return_exceptions=True,
+        )
+        self._opened.clear()
+
+    async def _remove(self, subject: Subject) -> Verdict:
+        users = self._cluster.users(subject.key)
+        if users:
+            names = ", ".join(f"{u.kind} {u.namespace}/{u.name}" for u in users[:SHOWN_USERS])
+            more = f" and {len(users) - SHOWN_USERS} more" if len(users) > SHOWN_USERS else ""
+            status = {
+                **subject.status,
+                **self._common_status(
+                    subject,
+                    ready=subject.ready,
+                    reason=Reason.IN_USE,
+                    message=f"Waits until it is no longer used by: {names}{more}",
+                ),
+            }
+            if status != subject.status:
+                await self._cluster.write_status(subject, status)
+            return Verdict(Reason.IN_USE, Again.AFTER, 30.0)
+        if (opened := self._opened.pop(subject.key, None)) is not None:
+            self._close_later(opened.session)
+        self.budgets.pop(subject.key, None)
+        if subject.kept:
+            await self._cluster.patch_metadata(subject, finalizer=False)
+        return Verdict(Reason.DELETING, gone=True)
+
+    def _common_status(
+        self, subject: Subject, *, ready: bool, reason: Reason, message: str
+    ) -> JSON:
+        return {
+            "observedGeneration": subject.generation,
+            "conditions": conditions(
+                subject.status.get("conditions") or (),
+                ready=ready,
+                reason=reason,
+                message=hide(message),
+                generation=subject.generation,
+                now=self._cluster.now(),
+            ),
+        }
+
+    def _spec(self, subject: Subject) -> ConnectionSpec:
+        cls = ClusterConnectionSpec if subject.key.kind == "ClusterConnection" else ConnectionSpec
+        try:
+            return cls.model_validate(subject.spec)
+        except ValidationError as error:
+            raise Rejected(first_problem(error, ["spec"])) from None
+
+    def _secret_namespace(self, subject: Subject) -> str:
+        return subject.key.namespace or str(subject.spec.get("secretNamespace", ""))
+
+    async def _open(self, subject: Subject) -> Opened:
+        async with self._opening.setdefault(subject.key, asyncio.Lock()):
+            before = self._opened.get(subject.key)
+            declared = (subject.uid, subject.generation)
+            if before is None or before.declared != declared or subject.key in self._stale:
+                self._opened[subject.key] = await self._open_anew(subject, before)
+            opened = self._opened[subject.key]
+        for value in opened.secrets:
+            remember(value)
+        return opened
+
+    async def _open_anew(self, subject: Subject, before: Opened | None) -> Opened:
+        key, declared = subject.key, (subject.uid, subject.generation)
+        spec = self._spec(subject)
+        vendor = self.vendor(subject)
+        if vendor is None:
+            known = ", ".join(sorted(self._connectors))
+            raise Rejected(f"spec must have exactly one vendor block, of: {known}")
+        try:
+            connector = self._connectors[vendor].model_validate(subject.spec[vendor] or {})
+        except ValidationError as error:
+            raise Rejected(first_problem(error, ["spec", vendor])) from None
+        references = References(self._cluster, self._secret_namespace(subject))
+        await references.resolve(connector)
+        self._stale.discard(key)
+        resolved = list(resolvables(connector))
+        versions = tuple(field.version for field in resolved)
+        if before and (before.declared, before.secret_versions) == (declared, versions):
+            return before
+        budget = self._budget(key, spec.rate_limit, type(connector).rate_limit)
+        session = await connector.open(
+            Access(
+                door=self._door(vendor, str(key), budget, self._observer),
+                secrets=self._cluster.secret_store(self._secret_namespace(subject)),
+                allow_insecure=self._allow_insecure,
+                namespace=key.namespace,
+            )
+        )
+        if before is not None:
+            self._close_later(before.session)
+        return Opened(
+            key,
+            vendor,
+            session,
+            declared,
+            versions,
+            frozenset(references.waits),
+            tuple(field.reveal() for field in resolved if is_secret(field)),
+        )
+
+    def _budget(self, key: Key, declared: RateLimit | None, default: RateLimit) -> Budget:
+        limit = default.model_copy(
+            update=declared.model_dump(exclude_none=True) if declared else {}
+        )
+        budget = self.budgets.get(key)
+        if budget is None:
+            budget = self.budgets[key] = Budget(limit)
+        else:
+            budget.resize(limit)
+            budget.reset()
+        return budget
+
+    def _close_later(self, session: Session) -> None:
+        async def close() -> None:
+            try:
+                await asyncio.sleep(CLOSE_AFTER)
+            finally:
+                await session.close()
+
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _secret_names(value: object) -> set[str]:
+    """Names of the Secrets that a spec refers to, readable or not."""
+    if isinstance(value, dict):
+        found = set().union(*(_secret_names(item) for item in value.values()))
+        ref = value.get("secretKeyRef")
+        return found | ({str(ref.get("name"))} if isinstance(ref, dict) else set())
+    if isinstance(value, list):
+        return set().union(*(_secret_names(item) for item in value))
+    return set()

@@ -1,0 +1,388 @@
+"""Keeping an integration: what happens on a visit while the object is to exist."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from auterity.api.annotations import CREATE_PENDING
+from auterity.api.common import DriftPolicy, Policy, by_alias
+from auterity.api.fields import IMMUTABLE, Params
+from auterity.engine.conditions import Reason
+from auterity.engine.contract import Observed, Phase, Provider
+from auterity.engine.declared import Declared
+from auterity.engine.drift import (
+    Difference,
+    Memory,
+    compare,
+    fingerprints,
+    shared_entries,
+    unknown_paths,
+)
+from auterity.engine.errors import Conflict, Rejected
+from auterity.engine.expiry import Expiry
+from auterity.engine.ownership import Claim
+from auterity.engine.verdict import Again, Verdict
+from auterity.engine.visit import Visit
+
+ADOPT_AFTER: Final = 1.0
+"""Seconds between showing the plan of a take-over and carrying it out."""
+FEWEST_FOR_A_LIST: Final = 4
+"""With fewer objects on a connection, reading each costs less than listing all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    observed: Observed[Any]
+    differences: list[Difference]
+
+
+class Keep:
+    """The visit of an object that is to exist at the vendor."""
+
+    def __init__(self, visit: Visit, declared: Declared, expiry: Expiry) -> None:
+        self.visit = visit
+        self.subject = visit.subject
+        self.declared = declared
+        self.want: Params = declared.want
+        self.expiry = expiry
+        self.memory = Memory(
+            owned=frozenset(visit.subject.status.get("owned") or ()),
+            written=visit.subject.status.get("written"),
+            create_only=tuple(declared.common.create_only),
+        )
+
+    async def run(self) -> Verdict:
+        """Look at the vendor and act."""
+        common = self.declared.common
+        if unknown := unknown_paths(type(self.want), common.create_only):
+            raise Rejected(f"spec.createOnly names no field of this kind: {', '.join(unknown)}")
+        provider = await self.visit.connect(self.declared)
+        self.visit.references.ready(common.depends_on)
+        await self.visit.references.resolve(self.want)
+        if (unchanged := await self._unchanged_by_list(provider)) is not None:
+            return await self._up_to_date(unchanged)
+        observed = await self._read(provider)
+        if observed is None:
+            return await self._create(provider)
+        return await self._decide(provider, observed)
+
+    async def _read(self, provider: Provider[Any, Any]) -> Observed[Any] | None:
+        known = self.visit.status.get("id")
+        if known is not None and (observed := await provider.read(known)) is not None:
+            return observed
+        located = await provider.locate(self.want)
+        if located is None or located == known:
+            return None
+        return await provider.read(located)
+
+    async def _unchanged_by_list(self, provider: Provider[Any, Any]) -> _Found | None:
+        """What the shared list says, if it shows that there is nothing to do."""
+        known, opened = self.visit.status.get("id"), self.visit.opened
+        if self.visit.urgent or known is None or opened is None or not provider.lists:
+            return None
+        if len(self.visit.cluster.users(opened.key)) < FEWEST_FOR_A_LIST:
+            return None
+        observed = await self.visit.engine.listings.find(opened.key, provider, known)
+        if observed is None or observed.phase is not Phase.READY:
+            return None
+        claim = self.visit.claim(observed, self.declared, known=True)
+        found = _Found(observed, self._compare(observed))
+        return found if claim is Claim.MANAGE and not found.differences else None
+
+    def _compare(self, observed: Observed[Any]) -> list[Difference]:
+        return compare(self.want, observed.actual, self.memory, observed.versions)
+
+    async def _decide(self, provider: Provider[Any, Any], observed: Observed[Any]) -> Verdict:
+        known = self.visit.status.get("id") == observed.id or self._create_pending
+        claim = self.visit.claim(observed, self.declared, known=known)
+        vendor = self.declared.provider.vendor
+        if claim is Claim.FOREIGN:
+            raise Conflict(
+                f"{observed.id} exists at {vendor} and belongs to {observed.owner}; delete or "
+                "rename one of the two"
+            )
+        if claim is Claim.UNKNOWN:
+            raise Conflict(
+                f"{observed.id} exists at {vendor} and is not ours; to take it over set "
+                "spec.policy to Adopt, else choose another spec.externalName"
+            )
+        self._show(observed)
+        found = _Found(observed, self._compare(observed))
+        if claim is Claim.OBSERVE:
+            return await self._observe(found)
+        if observed.phase is Phase.DELETING:
+            return await self.visit.settle(
+                Reason.PROGRESSING,
+                observed.message or f"It is being deleted at {vendor}; made anew once it is gone",
+                again=Again.POLL,
+            )
+        if observed.phase is Phase.PENDING:
+            return await self._pending(observed)
+        if claim is Claim.ADOPT:
+            return await self._adopt(provider, found)
+        return await self._keep(provider, found)
+
+    async def _observe(self, found: _Found) -> Verdict:
+        self.visit.report(found.differences)
+        if found.observed.phase is not Phase.READY:
+            return await self._not_ready(found.observed)
+        return await self.visit.settle(
+            Reason.OBSERVED, "It exists; policy Observe: nothing is changed", ready=True
+        )
+
+    async def _keep(self, provider: Provider[Any, Any], found: _Found) -> Verdict:
+        edited = self.visit.status.get("syncedGeneration") != self.subject.generation
+        differences = found.differences
+        if not differences:
+            if found.observed.phase is Phase.FAILED:
+                return await self._not_ready(found.observed)
+            return await self._up_to_date(found)
+        if not edited:
+            self.visit.engine.observer.drifted(
+                self.subject.key.kind, provider.vendor, (d.shown for d in differences)
+            )
+            if self.declared.common.drift_policy is DriftPolicy.REPORT:
+                outside = [d for d in differences if not d.edited]
+                self.visit.report(outside)
+                differences = [d for d in differences if d.edited]
+                if not differences:
+                    return await self._report(found.observed, outside)
+        self._refuse_immutable(differences)
+        cause = "Spec" if edited or all(d.edited for d in differences) else "Drift"
+        return await self._update(provider, found.observed, differences, "Update", cause)
+
+    async def _report(self, observed: Observed[Any], outside: list[Difference]) -> Verdict:
+        if observed.phase is not Phase.READY:
+            return await self._not_ready(observed)
+        fields = ", ".join(d.shown for d in outside[:5])
+        return await self.visit.settle(
+            Reason.DRIFTED,
+            f"Changed at {self.declared.provider.vendor} by someone else: {fields}; "
+            "driftPolicy is Report, so it is left: see status.drift",
+            ready=True,
+        )
+
+    async def _adopt(self, provider: Provider[Any, Any], found: _Found) -> Verdict:
+        self._refuse_immutable(found.differences)
+        plan = self.visit.plan("Adopt", found.observed.id, found.differences)
+        shown = (self.subject.status.get("plan") or {}).get("hash") == plan.hash
+        if not self.visit.approved("Adopt", found.observed.id, found.differences):
+            return await self._await_approval()
+        if not shown and not self._approved_by_hand(plan.hash):
+            self.visit.status["plan"] = by_alias(plan)
+            return await self.visit.settle(
+                Reason.ADOPTING,
+                f"{found.observed.id} is about to be taken over: see status.plan",
+                after=ADOPT_AFTER,
+            )
+        verdict = await self._update(provider, found.observed, found.differences, "Adopt", "Spec")
+        await self.visit.cluster.event(
+            self.visit.subject, "Normal", "Adopted", f"Took over {found.observed.id}"
+        )
+        return verdict
+
+    async def _create(self, provider: Provider[Any, Any]) -> Verdict:
+        vendor = provider.vendor
+        vanished = self.visit.status.get("id")
+        if self.visit.observes:
+            self._forget_what_was_shown()
+            return await self.visit.settle(
+                Reason.NOT_FOUND, f"There is no {self.want.name} at {vendor}; policy is Observe"
+            )
+        if vanished and self.declared.common.drift_policy is DriftPolicy.REPORT:
+            return await self.visit.settle(
+                Reason.DRIFTED,
+                f"{vanished} is gone at {vendor}; driftPolicy is Report, so it is not made anew",
+                settled=True,
+            )
+        if self._create_pending and not provider.findable and vanished is None:
+            raise Conflict(
+                f"an earlier creation at {vendor} may have succeeded without our learning its id; "
+                f"look there, and remove the annotation {CREATE_PENDING} if there is nothing"
+            )
+        if not self.visit.approved("Create", None, self._all_fields()):
+            return await self._await_approval()
+        await self._hold(provider)
+        if vanished:
+            await self.visit.cluster.event(
+                self.visit.subject,
+                "Warning",
+                "Vanished",
+                f"{vanished} is gone at {vendor} without our doing; it is made anew",
+            )
+        async with self.visit.change("Create", "Drift" if vanished else "Spec", None):
+            answer = await provider.create(self.want, self.visit.owner)
+        if isinstance(answer, Observed):
+            id, observed = answer.id, answer
+        else:
+            id, observed = answer, None
+        self.visit.status["id"] = id
+        self.visit.status.pop("drift", None)
+        self._remember_entries()
+        if observed is not None and observed.secrets:
+            await self._publish(observed)
+        if observed is None:
+            observed = await provider.read(id)
+        return await self._after_writing(provider, id, observed)
+
+    async def _update(
+        self,
+        provider: Provider[Any, Any],
+        observed: Observed[Any],
+        differences: list[Difference],
+        action: str,
+        cause: str,
+    ) -> Verdict:
+        if not self.visit.approved(action, observed.id, differences):
+            return await self._await_approval()
+        await self._hold(provider)
+        self._remember_entries()
+        changed = frozenset(d.path for d in differences)
+        async with self.visit.change(action, cause, observed.id, differences):
+            await provider.update(observed.id, self.want, changed, self.visit.owner)
+        if self.visit.opened is not None:
+            self.visit.engine.listings.changed(self.visit.opened.key, provider, observed.id)
+        if cause == "Drift":
+            fields = ", ".join(d.shown for d in differences[:5])
+            await self.visit.cluster.event(
+                self.visit.subject,
+                "Normal",
+                "DriftReverted",
+                f"Someone else had changed {fields} at {provider.vendor}; undone",
+            )
+        return await self._after_writing(provider, observed.id, await provider.read(observed.id))
+
+    async def _after_writing(
+        self, provider: Provider[Any, Any], id: str, observed: Observed[Any] | None
+    ) -> Verdict:
+        """Read back what was written: the status tells what the vendor has, not what was sent."""
+        if observed is None:
+            return await self.visit.settle(
+                Reason.PROGRESSING, f"{provider.vendor} does not show {id} yet", again=Again.POLL
+            )
+        self._show(observed)
+        written = fingerprints(self.want, observed.versions)
+        self._set("written", written)
+        self._set("owned", shared_entries(self.want))
+        if observed.phase is not Phase.READY:
+            self.visit.status["syncedGeneration"] = self.subject.generation
+            return await self._not_ready(observed)
+        self.memory = Memory(
+            owned=frozenset(shared_entries(self.want)),
+            written=written,
+            create_only=self.memory.create_only,
+        )
+        if differences := self._compare(observed):
+            fields = ", ".join(d.shown for d in differences[:5])
+            return await self.visit.settle(
+                Reason.PROGRESSING,
+                f"{provider.vendor} still answers other values for: {fields}",
+                again=Again.RETRY,
+            )
+        return await self._up_to_date(_Found(observed, []))
+
+    async def _up_to_date(self, found: _Found) -> Verdict:
+        self._show(found.observed)
+        self.visit.report(())
+        self.visit.status.pop("plan", None)
+        self.visit.status["syncedGeneration"] = self.subject.generation
+        await self._publish(found.observed)
+        if self._create_pending:
+            self.visit.subject = await self.visit.cluster.patch_metadata(
+                self.visit.subject, annotations={CREATE_PENDING: None}
+            )
+        warning = self.expiry.warning
+        return await self.visit.settle(
+            Reason.READY,
+            warning or f"{self.declared.provider.vendor} has what the spec says",
+            ready=True,
+            after=self.expiry.next_visit(self.declared.common.interval),
+        )
+
+    async def _pending(self, observed: Observed[Any]) -> Verdict:
+        self.visit.status.pop("plan", None)
+        return await self._not_ready(observed)
+
+    async def _not_ready(self, observed: Observed[Any]) -> Verdict:
+        vendor = self.declared.provider.vendor
+        if observed.phase is Phase.FAILED:
+            return await self.visit.settle(
+                Reason.PROVIDER_FAILED, observed.message or f"It is broken at {vendor}"
+            )
+        return await self.visit.settle(
+            Reason.PROGRESSING,
+            observed.message or f"{vendor} is still working on it",
+            again=Again.POLL,
+        )
+
+    async def _await_approval(self) -> Verdict:
+        plan = self.visit.status["plan"]
+        return await self.visit.settle(
+            Reason.AWAITING_APPROVAL,
+            f"{plan['action']} waits for approval: annotate the object with "
+            f"integrations.auterity.io/approve={plan['hash']}",
+        )
+
+    async def _hold(self, provider: Provider[Any, Any]) -> None:
+        """Before anything is written: the finalizer, and a note where a loss could not be seen."""
+        note = None
+        if not provider.marks_owner and not self._create_pending and "id" not in self.visit.status:
+            note = {CREATE_PENDING: self.want.name}
+        if not self.visit.subject.kept or note:
+            self.visit.subject = await self.visit.cluster.patch_metadata(
+                self.visit.subject,
+                finalizer=None if self.visit.subject.kept else True,
+                annotations=note,
+            )
+
+    async def _publish(self, observed: Observed[Any]) -> None:
+        outputs = self.declared.common.outputs
+        if outputs is None:
+            return
+        data = dict(observed.outputs)
+        data.update({k: v.get_secret_value() for k, v in observed.secrets.items()})
+        await self.visit.cluster.publish(self.visit.subject, outputs.secret_name, data)
+
+    def _show(self, observed: Observed[Any]) -> None:
+        self.visit.status["id"] = observed.id
+        self._set("url", observed.url)
+        self._set("outputs", dict(observed.outputs))
+        self._set("summary", dict(observed.summary))
+
+    def _set(self, field: str, value: Any) -> None:
+        if value:
+            self.visit.status[field] = value
+        else:
+            self.visit.status.pop(field, None)
+
+    def _forget_what_was_shown(self) -> None:
+        for field in ("id", "url", "outputs", "summary", "drift"):
+            self.visit.status.pop(field, None)
+
+    def _remember_entries(self) -> None:
+        """Ours before they are written, so that a crash in between leaves none behind."""
+        owned = sorted({*(self.visit.status.get("owned") or ()), *shared_entries(self.want)})
+        self._set("owned", owned)
+
+    def _refuse_immutable(self, differences: list[Difference]) -> None:
+        fixed = [d for d in differences if d.has(IMMUTABLE)]
+        if fixed:
+            told = "; ".join(f"{d.shown} is {d.actual}, not {d.want}" for d in fixed[:5])
+            raise Rejected(
+                f"it exists at {self.declared.provider.vendor} with values that cannot change: "
+                f"{told}; delete it and create it anew, or declare what it has"
+            )
+
+    def _all_fields(self) -> list[Difference]:
+        empty = type(self.want).seen()
+        everything = empty.model_copy(update=dict.fromkeys(type(self.want).model_fields))
+        return compare(self.want, everything, Memory(), {})
+
+    def _approved_by_hand(self, digest: str) -> bool:
+        return (
+            self.declared.common.policy is Policy.ADOPT
+            and self.subject.annotations.get("integrations.auterity.io/approve") == digest
+        )
+
+    @property
+    def _create_pending(self) -> bool:
+        return CREATE_PENDING in self.visit.subject.annotations

@@ -1,0 +1,53 @@
+"""One list of a vendor's objects serves the drift checks of all objects of a connection."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from auterity.engine.contract import Observed, Provider
+from auterity.engine.subject import Key
+
+KEPT = 90.0
+"""Seconds that a list may serve; then it is dropped, so that it costs no memory at rest."""
+
+
+@dataclass(slots=True)
+class _Listing:
+    taken_at: float = float("-inf")
+    found: dict[str, Observed[Any]] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Listings:
+    """Lists are taken when first asked for and serve everyone for a while."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._listings: dict[tuple[Key, type], _Listing] = {}
+
+    async def find(
+        self, connection: Key, provider: Provider[Any, Any], id: str
+    ) -> Observed[Any] | None:
+        """What a list not older than `KEPT` seconds tells about an object; None if nothing.
+
+        An old truth: good enough to see that nothing has changed, never to act upon.
+        """
+        listing = self._listings.setdefault((connection, type(provider)), _Listing())
+        async with listing.lock:
+            if self._clock() - listing.taken_at > KEPT:
+                listing.found = {seen.id: seen async for seen in provider.read_all()}
+                listing.taken_at = self._clock()
+                asyncio.get_running_loop().call_later(KEPT, self._drop, listing)
+            return listing.found.get(id)
+
+    def changed(self, connection: Key, provider: Provider[Any, Any], id: str) -> None:
+        """The object was changed: what the list says of it is no longer true."""
+        listing = self._listings.get((connection, type(provider)))
+        if listing is not None:
+            listing.found.pop(id, None)
+
+    def _drop(self, listing: _Listing) -> None:
+        if self._clock() - listing.taken_at >= KEPT:
+            listing.found = {}

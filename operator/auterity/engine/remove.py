@@ -1,0 +1,137 @@
+"""Removing an integration from its vendor: on deletion of the object, or when its ttl ends."""
+
+from typing import Any
+
+from auterity.api.annotations import CREATE_PENDING, FORGET
+from auterity.engine import declared as declaration
+from auterity.engine.conditions import Reason
+from auterity.engine.contract import Observed, Phase, Provider
+from auterity.engine.declared import Declared
+from auterity.engine.errors import Conflict, Rejected
+from auterity.engine.ownership import Claim
+from auterity.engine.verdict import Again, Verdict
+from auterity.engine.visit import Visit
+
+
+async def finalize(visit: Visit) -> Verdict:  # noqa: PLR0911 - one return a way to let go
+    """The visit of an object that is being deleted.
+
+    The finalizer is dropped only when the vendor's side is settled: gone, retained by policy, not
+    ours, or forgotten on demand. A failure never drops it.
+    """
+    subject = visit.subject
+    if not subject.kept:
+        return Verdict(Reason.DELETING, gone=True)
+    id = subject.status.get("id")
+    if subject.annotations.get(FORGET) == "true":
+        left = id or "whatever it may have made"
+        return await _let_go(visit, "Forgotten", f"Let go without asking the vendor; left: {left}")
+    try:
+        declared = declaration.read(subject, visit.engine.providers)
+    except Rejected:
+        if id is None:
+            return await _let_go(visit, "Forgotten", "Its spec was never valid; nothing was made")
+        raise
+    visit.declared = declared
+    if visit.observes:
+        return await _let_go(visit)
+    if declared.retains:
+        return await _let_go(
+            visit, "Retained", f"Left at {declared.provider.vendor}: {id}" if id else None
+        )
+    provider = await visit.connect(declared)
+    observed, known = await _find(visit, declared, provider)
+    if observed is None:
+        return await _let_go(visit)
+    return await _remove(visit, declared, provider, observed, known=known)
+
+
+async def expire(visit: Visit, declared: Declared) -> Verdict:
+    """The visit of an object whose ttl has passed: its side at the vendor goes, itself stays."""
+    visit.declared = declared
+    if not visit.observes:
+        provider = await visit.connect(declared)
+        observed, known = await _find(visit, declared, provider)
+        if observed is not None:
+            claim = visit.claim(observed, declared, known=known)
+            if claim is Claim.MANAGE:
+                verdict = await _delete(visit, provider, observed, "Expiry")
+                if verdict is not None:
+                    return verdict
+    for field in ("id", "url", "outputs", "summary", "drift", "owned", "written"):
+        visit.status.pop(field, None)
+    return await visit.settle(
+        Reason.EXPIRED, "spec.ttl has passed: it was deleted at the vendor", again=Again.NEVER
+    )
+
+
+async def _find(
+    visit: Visit, declared: Declared, provider: Provider[Any, Any]
+) -> tuple[Observed[Any] | None, bool]:
+    """What is still there, and whether we know it to be what this object made."""
+    known = visit.subject.status.get("id")
+    pending = CREATE_PENDING in visit.subject.annotations
+    if known is not None and (observed := await provider.read(known)) is not None:
+        return observed, True
+    located = await provider.locate(declared.want)
+    if located is None or located == known:
+        if located is None and known is None and pending and not provider.findable:
+            raise Conflict(
+                "a creation may have succeeded without our learning its id; look at the vendor, "
+                "then annotate the object with integrations.auterity.io/forget=true"
+            )
+        return None, False
+    return await provider.read(located), pending
+
+
+async def _remove(
+    visit: Visit,
+    declared: Declared,
+    provider: Provider[Any, Any],
+    observed: Observed[Any],
+    *,
+    known: bool,
+) -> Verdict:
+    claim = visit.claim(observed, declared, known=known)
+    if claim is not Claim.MANAGE:
+        if not known:
+            return await _let_go(visit, "LeftAlone", f"{observed.id} is not ours; left alone")
+        raise Conflict(
+            f"{observed.id} no longer carries our mark, so it is not deleted; delete it by hand, "
+            "or let go of it by the annotation integrations.auterity.io/forget=true"
+        )
+    visit.status["id"] = observed.id
+    if not visit.approved("Delete", observed.id, []):
+        return await visit.settle(
+            Reason.AWAITING_APPROVAL,
+            "Delete waits for approval: annotate the object with "
+            f"integrations.auterity.io/approve={visit.status['plan']['hash']}",
+        )
+    verdict = await _delete(visit, provider, observed, "Deletion")
+    return verdict or await _let_go(visit)
+
+
+async def _delete(
+    visit: Visit, provider: Provider[Any, Any], observed: Observed[Any], cause: str
+) -> Verdict | None:
+    """Delete and look; None once it is gone."""
+    if observed.phase is not Phase.DELETING:
+        async with visit.change("Delete", cause, observed.id):
+            await provider.delete(observed.id)
+        left = await provider.read(observed.id)
+    else:
+        left = observed
+    if left is None:
+        return None
+    return await visit.settle(
+        Reason.DELETING,
+        left.message or f"{provider.vendor} is deleting {observed.id}",
+        again=Again.POLL,
+    )
+
+
+async def _let_go(visit: Visit, reason: str | None = None, message: str | None = None) -> Verdict:
+    if reason is not None and message is not None:
+        await visit.cluster.event(visit.subject, "Normal", reason, message)
+    await visit.cluster.patch_metadata(visit.subject, finalizer=False)
+    return Verdict(Reason.DELETING, gone=True)

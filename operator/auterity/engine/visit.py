@@ -1,0 +1,221 @@
+"""What every visit has at hand: the object, the provider, a draft of the status, the record."""
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from auterity.api.annotations import APPROVE, REQUESTED_AT
+from auterity.api.common import Approval, Change, DriftStatus, PlanStatus, Policy, by_alias
+from auterity.api.fields import DESTRUCTIVE, seconds
+from auterity.engine import ownership
+from auterity.engine.calls import trail
+from auterity.engine.changelog import ChangeRecord
+from auterity.engine.cluster import ChangeLog, Cluster, Observer
+from auterity.engine.conditions import STALLED, Reason, conditions
+from auterity.engine.connections import Connections, Opened
+from auterity.engine.contract import Observed, Provider
+from auterity.engine.declared import Declared, Providers
+from auterity.engine.drift import Difference
+from auterity.engine.errors import Failure
+from auterity.engine.listings import Listings
+from auterity.engine.redaction import hide
+from auterity.engine.references import References
+from auterity.engine.subject import JSON, Subject
+from auterity.engine.verdict import Again, Verdict, Waits
+
+log = logging.getLogger("auterity.engine")
+MOST_SHOWN = 100
+"""Most differences that a plan or a drift report shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What all visits share."""
+
+    cluster: Cluster
+    connections: Connections
+    providers: Providers
+    listings: Listings
+    observer: Observer
+    changes: ChangeLog
+
+
+class Visit:
+    """One visit of one integration."""
+
+    def __init__(self, engine: Engine, subject: Subject, *, urgent: bool) -> None:
+        self.engine = engine
+        self.cluster = engine.cluster
+        self.subject = subject
+        self.urgent = urgent
+        """Caused by an edit or a request, not by the interval."""
+        self.references = References(engine.cluster, subject.key.namespace)
+        self.declared: Declared | None = None
+        self.opened: Opened | None = None
+        self.status: JSON = dict(subject.status)
+        self.owner = ownership.mark(
+            engine.cluster.identity, subject.key.namespace, subject.key.name
+        )
+
+    async def connect(self, declared: Declared) -> Provider[Any, Any]:
+        """The provider, over the connection's session."""
+        self.declared = declared
+        ref = declared.common.connection_ref
+        self.opened = await self.engine.connections.session(self.subject.key.namespace, ref)
+        return declared.provider(self.opened.session)
+
+    @property
+    def waits(self) -> frozenset[Waits]:
+        """What this object is woken by."""
+        return frozenset(self.references.waits)
+
+    def claim(self, observed: Observed[Any], declared: Declared, *, known: bool) -> ownership.Claim:
+        """What may be done with what was found."""
+        return ownership.claim(
+            found=observed.owner,
+            ours=self.owner,
+            known=known,
+            marks_owner=declared.provider.marks_owner,
+            policy=declared.common.policy,
+        )
+
+    def approved(self, action: str, id: str | None, changes: list[Difference]) -> bool:
+        """Whether a plan may be carried out; if not, the draft says what waits for approval."""
+        assert self.declared is not None  # noqa: S101 - plans are made after reading the spec
+        approval = self.declared.common.approval
+        risky = action == "Delete" or any(
+            change.has(DESTRUCTIVE) or change.want is None for change in changes
+        )
+        if approval is Approval.AUTOMATIC or (approval is Approval.DESTRUCTIVE and not risky):
+            self.status.pop("plan", None)
+            return True
+        plan = self.plan(action, id, changes)
+        if self.subject.annotations.get(APPROVE) == plan.hash:
+            self.status.pop("plan", None)
+            return True
+        self.status["plan"] = by_alias(plan)
+        return False
+
+    def plan(self, action: str, id: str | None, changes: list[Difference]) -> PlanStatus:
+        """A plan, with a hash that changes when anything it would do changes."""
+        essence = [action, id, [(c.path, c.want, c.actual) for c in changes]]
+        digest = hashlib.sha256(json.dumps(essence).encode()).hexdigest()[:12]
+        shown = [Change(field=c.shown, from_=c.actual, to=c.want) for c in changes[:MOST_SHOWN]]
+        return PlanStatus(hash=digest, action=action, changes=shown)
+
+    @asynccontextmanager
+    async def change(
+        self, action: str, cause: str, id: str | None, changes: Iterable[Difference] = ()
+    ) -> AsyncIterator[None]:
+        """Enclose a change at the vendor: whatever comes of it goes into the change log."""
+        assert self.declared is not None  # noqa: S101 - nothing is changed before
+        assert self.opened is not None  # noqa: S101 - nor without a connection
+        here = trail.get()
+        first = len(here.calls) if here else 0
+        outcome, message = "Succeeded", ""
+        try:
+            yield
+        except Failure as failure:
+            outcome, message = type(failure).__name__, hide(failure.message)
+            raise
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            calls = here.calls[first:] if here else []
+            self.engine.changes.write(
+                ChangeRecord(
+                    subject=self.subject.key,
+                    uid=self.subject.uid,
+                    generation=self.subject.generation,
+                    vendor=self.declared.provider.vendor,
+                    connection=self.opened.key,
+                    action=action,
+                    cause=cause,
+                    id=id or self.status.get("id"),
+                    owner=self.owner,
+                    fields=tuple(change.shown for change in changes),
+                    request_ids=tuple(c.request_id for c in calls if c.request_id),
+                    calls=tuple(f"{c.method} {c.status}" for c in calls),
+                    outcome=outcome,
+                    message=message,
+                    approved=self.subject.annotations.get(APPROVE),
+                )
+            )
+
+    def report(self, differences: Iterable[Difference]) -> None:
+        """Show differences as drift in the draft."""
+        shown = [
+            DriftStatus(field=d.shown, want=d.want, actual=d.actual)
+            for d in list(differences)[:MOST_SHOWN]
+        ]
+        if shown:
+            self.status["drift"] = [by_alias(item) for item in shown]
+        else:
+            self.status.pop("drift", None)
+
+    async def settle(  # noqa: PLR0913 - the parts of a condition and of a verdict
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        ready: bool | None = False,
+        again: Again = Again.AFTER,
+        after: float | None = None,
+        settled: bool = False,
+    ) -> Verdict:
+        """End the visit: write the status if it changed, tell of it, say when to look again."""
+        subject, message = self.subject, hide(message)
+        before = subject.condition("Ready") or {}
+        status: JSON = {
+            **self.status,
+            "observedGeneration": subject.generation,
+            "conditions": conditions(
+                subject.status.get("conditions") or (),
+                ready=ready,
+                reason=reason,
+                message=message,
+                generation=subject.generation,
+                now=self.cluster.now(),
+                settled=settled,
+            ),
+        }
+        if (requested := subject.annotations.get(REQUESTED_AT)) is not None:
+            status["lastHandledReconcileAt"] = requested
+        if self.declared is not None:
+            status["vendor"] = self.declared.provider.vendor
+        if status != subject.status:
+            self.subject = await self.cluster.write_status(subject, status)
+        await self._tell(before, reason, message, ready=ready)
+        return Verdict(reason, again, self._seconds(again, after), self.waits)
+
+    async def _tell(
+        self, before: JSON, reason: Reason, message: str, *, ready: bool | None
+    ) -> None:
+        """An Event when a problem begins, changes or ends; none when nothing happens."""
+        if (before.get("reason"), before.get("message")) == (reason, message):
+            return
+        quiet = {Reason.PROGRESSING, Reason.DELETING, Reason.READY, Reason.OBSERVED}
+        if reason not in quiet:
+            type_ = "Warning" if reason in STALLED or not ready else "Normal"
+            await self.cluster.event(self.subject, type_, reason, message)
+        elif ready and before.get("reason") not in (None, *quiet):
+            await self.cluster.event(self.subject, "Normal", "Recovered", message)
+
+    def _seconds(self, again: Again, after: float | None) -> float:
+        if after is not None:
+            return after
+        if again is Again.POLL and self.declared is not None:
+            return self.declared.provider.poll_after
+        if self.declared is None:
+            return seconds("10m")
+        return seconds(self.declared.common.interval)
+
+    @property
+    def observes(self) -> bool:
+        """Whether nothing may be changed at the vendor."""
+        return self.declared is not None and self.declared.common.policy is Policy.OBSERVE

@@ -1,0 +1,168 @@
+"""Faults: a proxy that spoils answers between the operator and a vendor, and a door that kills."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+import aiohttp
+from aiohttp import web
+
+from auterity.engine.calls import Call, Door
+from auterity.engine.errors import Unavailable
+
+
+class Fault(Enum):
+    """What happens to one call."""
+
+    THROTTLED_SECONDS = "429 with Retry-After in seconds"
+    THROTTLED_DATE = "429 with Retry-After as a date"
+    SERVER_ERROR = "500 with an HTML page"
+    LOST_REQUEST = "the connection is cut before the vendor sees the request"
+    LOST_ANSWER = "the vendor does it, and the answer is lost"
+    WEB_PAGE = "200 with an HTML page"
+    HALF_JSON = "200 with half of the body"
+
+
+RETRY_AFTER = 7
+HTML = "<!DOCTYPE html><html><body><h1>Gateway</h1></body></html>"
+
+
+class FaultProxy:
+    """Stands before an HTTP vendor. `plan` maps the number of a request (from 0) to its fault."""
+
+    def __init__(self) -> None:
+        self.upstream = ""
+        self.url = ""
+        self.plan: dict[int, Fault] = {}
+        self.seen = 0
+        self._runner: web.AppRunner | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self, upstream: str) -> str:
+        """Listen on loopback; the URL that takes the vendor's place."""
+        self.upstream = upstream
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_route("*", "/{tail:.*}", self._pass)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self.url + aiohttp.client.URL(upstream).path.rstrip("/")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._session is not None:
+            await self._session.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def clear(self) -> None:
+        """No faults from now on; requests are counted from 0."""
+        self.plan, self.seen = {}, 0
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        fault = self.plan.get(self.seen)
+        self.seen += 1
+        body = await request.read()
+        if fault is Fault.THROTTLED_SECONDS:
+            return web.json_response(
+                {"message": "slow down"}, status=429, headers={"Retry-After": str(RETRY_AFTER)}
+            )
+        if fault is Fault.THROTTLED_DATE:
+            from email.utils import format_datetime
+            from datetime import UTC, datetime, timedelta
+
+            when = format_datetime(datetime.now(UTC) + timedelta(seconds=RETRY_AFTER), usegmt=True)
+            return web.json_response({"message": "slow"}, status=429, headers={"Retry-After": when})
+        if fault is Fault.SERVER_ERROR:
+            return web.Response(text=HTML, status=500, content_type="text/html")
+        if fault is Fault.LOST_REQUEST:
+            return self._cut(request)
+        if fault is Fault.WEB_PAGE:
+            return web.Response(text=HTML, content_type="text/html")
+        answer = await self._ask(request, body)
+        if fault is Fault.LOST_ANSWER:
+            return self._cut(request)
+        if fault is Fault.HALF_JSON:
+            half = (answer.body or b"{}")[: max(1, len(answer.body or b"{}") // 2)]  # type: ignore[arg-type,index]  # bytes here
+            return web.Response(body=half, content_type="application/json")
+        return answer
+
+    async def _ask(self, request: web.Request, body: bytes) -> web.Response:
+        assert self._session is not None
+        origin = aiohttp.client.URL(self.upstream).origin()
+        async with self._session.request(
+            request.method,
+            aiohttp.client.URL(f"{origin}{request.raw_path}", encoded=True),
+            data=body or None,
+            headers={k: v for k, v in request.headers.items() if k.lower() != "content-length"},
+            allow_redirects=False,
+            skip_auto_headers=["User-Agent", "Accept", "Accept-Encoding", "Content-Type"],
+        ) as answer:
+            skip = {"transfer-encoding", "content-length", "connection"}
+            headers = [(k, v) for k, v in answer.headers.items() if k.lower() not in skip]
+            response = web.Response(body=await answer.read(), status=answer.status)
+            response.headers.popall("Content-Type", None)
+            for name, value in headers:
+                response.headers.add(name, value)
+            return response
+
+    @staticmethod
+    def _cut(request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        raise asyncio.CancelledError
+
+
+class Killed(BaseException):
+    """The operator dies here."""
+
+
+@dataclass
+class Script:
+    """What the doors of one test do at which call. Calls are counted over all doors."""
+
+    seen: int = 0
+    kill_before: int | None = None
+    kill_after: int | None = None
+    fail_before: int | None = None
+    fail_after: int | None = None
+    methods: list[str] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """No faults from now on; calls are counted from 0."""
+        self.__init__()  # type: ignore[misc]  # all fields anew
+
+    def door(self) -> Callable[..., Door]:
+        """A factory of doors that follow this script."""
+        return lambda *args: ScriptedDoor(self, *args)
+
+
+class ScriptedDoor(Door):
+    """Kills the operator, or loses a call, before or after the vendor sees it."""
+
+    def __init__(self, script: Script, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]  # as Door takes them
+        self._script = script
+
+    @asynccontextmanager
+    async def call(self, method: str) -> AsyncIterator[Call]:
+        script = self._script
+        number = script.seen
+        script.seen += 1
+        script.methods.append(method)
+        async with super().call(method) as call:
+            if script.kill_before == number:
+                raise Killed
+            if script.fail_before == number:
+                raise Unavailable("the connection was cut before the call")
+            yield call
+            if script.kill_after == number:
+                raise Killed
+            if script.fail_after == number:
+                raise Unavailable("the answer was lost")

@@ -1,0 +1,80 @@
+"""An HTTP server on loopback for stateful fakes; every request is held against a description."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from tests.contract.openapi import Description, Violation
+
+JSON = dict[str, Any]
+Handler = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
+
+
+class FakeServer:
+    """Routes with JSON bodies. `violations` collects what broke the vendor's own description.
+
+    `description` is the official description, or None where it is not at hand (the suite then
+    says so once). A request that violates it is answered 400, so that it can never pass unseen.
+    """
+
+    def __init__(self, description: Description | None = None, base_path: str = "") -> None:
+        self.description = description
+        self.base_path = base_path
+        self.violations: list[Violation] = []
+        self.requests: list[tuple[str, str]] = []
+        self._routes: list[tuple[str, str, Handler]] = []
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+        self.authorize: Callable[[web.Request], web.Response | None] = lambda _: None
+        """Answers a request without proper credentials; None lets it pass."""
+
+    def route(self, method: str, path: str, handler: Handler) -> None:
+        """Add a route; `path` as aiohttp writes it, such as /indexes/{name}."""
+        self._routes.append((method, path, handler))
+
+    async def start(self) -> str:
+        """Listen on a free port of loopback; the URL without a trailing slash."""
+        app = web.Application(client_max_size=16 << 20)
+        for method, path, handler in self._routes:
+            app.router.add_route(method, f"{self.base_path}{path}", self._checked(handler))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}{self.base_path}"
+        return self.url
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _checked(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self.requests.append((request.method, request.path_qs))
+            if (refused := self.authorize(request)) is not None:
+                return refused
+            raw = await request.read()
+            kind = request.content_type
+            body: Any = raw
+            if raw and kind.endswith("json"):
+                body = json.loads(raw)
+            elif not raw:
+                body = None
+            if self.description is not None:
+                violation = self.description.check(
+                    request.method,
+                    request.rel_url.raw_path.removeprefix(self.base_path),
+                    query=dict(request.query),
+                    content_type=kind if raw else None,
+                    body=body,
+                )
+                if violation is not None:
+                    self.violations.append(violation)
+                    return web.json_response({"message": f"contract: {violation}"}, status=400)
+            return await handler(request, body)
+
+        return handle
