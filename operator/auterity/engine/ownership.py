@@ -20,7 +20,7 @@ def mark(cluster: str, namespace: str, name: str) -> str:
     if len(whole) <= LONGEST_MARK:
         return whole
     digest = sha256(whole.encode()).hexdigest()[:16]
-    return f"{whole[: LONGEST_MARK - 17]}~{digest}"
+    return f"{whole[: LONGEST_MARK - 17]}+{digest}"
 
 
 class Claim(StrEnum):
