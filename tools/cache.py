@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class Unavailable(Exception):
+class InstallError(Exception):
     """Something cannot be built or installed on this machine; the text says why."""
 
 

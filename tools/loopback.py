@@ -1,6 +1,6 @@
 """Ports and plain HTTP calls on this machine, past any proxy."""
 
-import random
+import secrets
 import socket
 import ssl
 import urllib.error
@@ -16,7 +16,7 @@ def free_port() -> int:
     A server that restarts on its port would otherwise find it taken by some client now and then.
     """
     for _ in range(100):
-        port = random.randrange(15_000, 32_000)
+        port = 15_000 + secrets.randbelow(17_000)
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
@@ -33,7 +33,6 @@ def request(
     headers: Mapping[str, str] | None = None,
     *,
     tls: ssl.SSLContext | None = None,
-    timeout: float = 10,
 ) -> bytes:
     """Send one request and return the body of a good answer; anything else is an OSError.
 
@@ -43,8 +42,8 @@ def request(
     if tls:
         handlers.append(urllib.request.HTTPSHandler(context=tls))
     fields = {"Content-Type": "application/json", **(headers or {})}
-    call = urllib.request.Request(url, data=body, headers=fields, method=method)
-    with urllib.request.build_opener(*handlers).open(call, timeout=timeout) as answer:
+    call = urllib.request.Request(url, body, fields, method=method)  # noqa: S310 - ours, on loopback
+    with urllib.request.build_opener(*handlers).open(call, timeout=10) as answer:
         content: bytes = answer.read()
     return content
 
@@ -54,7 +53,7 @@ def answers(
 ) -> bool:
     """Tell whether a GET is answered with success."""
     try:
-        request("GET", url, headers=headers, tls=tls, timeout=5)
+        request("GET", url, headers=headers, tls=tls)
     except OSError:
         return False
     return True

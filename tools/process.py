@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -18,6 +19,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _running: set["Process"] = set()
 
 
+@dataclass(eq=False)
 class Process:
     """A server in a process group of its own, with its output in a log file.
 
@@ -26,31 +28,21 @@ class Process:
     a thread that lives as long as the server is needed.
     """
 
-    def __init__(
-        self,
-        args: list[str],
-        *,
-        log: Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        user: str | None = None,
-        stop_signal: signal.Signals = signal.SIGTERM,
-        orphan_signal: signal.Signals = signal.SIGKILL,
-    ) -> None:
-        self.args = args
-        self.log = log
-        self._env = {**os.environ, **(env or {})}
-        self._cwd = cwd
-        self._user = user
-        self._stop_signal = stop_signal
-        self._orphan_signal = orphan_signal
-        self._owner = os.getpid()
-        self._popen: subprocess.Popen[bytes] | None = None
+    args: list[str]
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """In addition to ours."""
+    cwd: Path | None = None
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals = signal.SIGKILL
+    """What it gets when its parent has died."""
+    _popen: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _owner: int = field(default_factory=os.getpid, init=False, repr=False)
 
     @property
     def pid(self) -> int:
-        assert self._popen, "not started"
-        return self._popen.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
@@ -61,21 +53,21 @@ class Process:
 
         def die_with_parent() -> None:
             if _libc is not None:
-                _libc.prctl(PR_SET_PDEATHSIG, int(self._orphan_signal))
+                _libc.prctl(PR_SET_PDEATHSIG, int(self.orphan_signal))
                 if os.getppid() != parent:
                     os._exit(1)
 
-        account = pwd.getpwnam(self._user) if self._user else None
+        account = pwd.getpwnam(self.user) if self.user else None
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 self.args,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self._env,
-                cwd=self._cwd,
+                env={**os.environ, **self.env},
+                cwd=self.cwd,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - makes one system call, takes no lock
                 user=account.pw_uid if account else None,
                 group=account.pw_gid if account else None,
                 extra_groups=[] if account else None,
@@ -93,9 +85,9 @@ class Process:
             time.sleep(0.05)
 
     def ended_within(self, seconds: float) -> bool:
-        assert self._popen, "not started"
+        """Wait for the server to end by itself."""
         try:
-            self._popen.wait(seconds)
+            self._child.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
         return True
@@ -105,7 +97,7 @@ class Process:
         if self._popen is None or os.getpid() != self._owner:
             return
         if self.alive:
-            self._popen.send_signal(self._stop_signal)
+            self._popen.send_signal(self.stop_signal)
             self.ended_within(seconds)
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
@@ -115,6 +107,12 @@ class Process:
 
     def tail(self, lines: int = 20) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    @property
+    def _child(self) -> subprocess.Popen[bytes]:
+        if self._popen is None:
+            raise RuntimeError(f"{self._name} is not started")
+        return self._popen
 
     @property
     def _name(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tools.cache import Unavailable
+from tools.cache import InstallError
 
 SECONDS_BETWEEN_LINES = 15
 
@@ -43,10 +43,10 @@ def run(
                 check=False,
             )
         except OSError as error:
-            raise Unavailable(f"{what}: {error}") from error
+            raise InstallError(f"{what}: {error}") from error
     if done.returncode != 0:
         last = "\n".join(done.stdout.strip().splitlines()[-15:])
-        raise Unavailable(f"{what}: exit status {done.returncode}\n{last}")
+        raise InstallError(f"{what}: exit status {done.returncode}\n{last}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ app = cyclopts.App(name="python -m tools.controlplane", help="A Kubernetes API o
 
 
 def default_folder() -> Path:
+    """One place for a control plane that people start by hand."""
     return cache.root() / "controlplane"
 
 

@@ -16,7 +16,12 @@ class Kubectl:
     program: Path
     kubeconfig: Path
 
-    def __call__(self, *args: str, input: str | None = None, timeout: float = 60) -> str:
+    def __call__(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002 - as subprocess calls it
+        timeout: float = 60,
+    ) -> str:
         done = subprocess.run(
             [str(self.program), f"--kubeconfig={self.kubeconfig}", *args],
             input=input,

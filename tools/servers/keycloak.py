@@ -68,7 +68,7 @@ class Keycloak(Server):
         env = {
             "KC_BOOTSTRAP_ADMIN_USERNAME": self.user,
             "KC_BOOTSTRAP_ADMIN_PASSWORD": self.password,
-            "JAVA_OPTS_APPEND": "-Xmx600m",
+            "JAVA_OPTS_APPEND": "-Xmx600m -XX:TieredStopAtLevel=1",
         }
         args = [
             str(installed / "bin" / "kc.sh"),
@@ -117,14 +117,14 @@ class Keycloak(Server):
 
 def _maven() -> str:
     if (found := shutil.which("mvn")) is None:
-        raise cache.Unavailable("Maven (mvn) is not installed")
+        raise cache.InstallError("Maven (mvn) is not installed")
     return found
 
 
 def _check_java() -> None:
     if (found := shutil.which("java")) is None:
-        raise cache.Unavailable("Java is not installed")
+        raise cache.InstallError("Java is not installed")
     done = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)
     version = re.search(r'version "(\d+)', done.stderr)
     if version is None or int(version[1]) < JAVA:
-        raise cache.Unavailable(f"Java {JAVA} or newer is needed")
+        raise cache.InstallError(f"Java {JAVA} or newer is needed")

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from tools.cache import Unavailable
+from tools.cache import InstallError
 from tools.loopback import HOST, answers, free_port
 from tools.process import Process
 
@@ -38,7 +38,7 @@ class Server(ABC):
         """Install the server; None when that worked, else why this machine cannot have it."""
         try:
             cls.install()
-        except Unavailable as reason:
+        except InstallError as reason:
             return f"{cls.name}: {reason}"
         return None
 

@@ -1,0 +1,158 @@
+"""Each server starts, does one real thing, and forgets it on reset."""
+
+import json
+import smtplib
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from typing import TypeVar
+
+import boto3
+import psycopg
+import pytest
+from botocore.exceptions import ClientError
+
+from tools.loopback import request
+from tools.servers.alertmanager import Alertmanager
+from tools.servers.keycloak import Keycloak
+from tools.servers.mailpit import Mailpit
+from tools.servers.ministack import Ministack
+from tools.servers.moto import Moto
+from tools.servers.postgres import Postgres
+from tools.servers.server import Server
+
+S = TypeVar("S", bound=Server)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[type[S]], S]]:
+    """Start a server for one test, or skip the test and say why it cannot be had here."""
+    started: list[Server] = []
+
+    def start_(server: type[S]) -> S:
+        if reason := server.available():
+            pytest.skip(reason)
+        running = server()
+        started.append(running.start())
+        return running
+
+    yield start_
+    for running in started:
+        running.stop()
+
+
+def aws(service: str, url: str, key: str = "anyone", secret: str = "anything"):  # type: ignore[no-untyped-def]  # boto3 makes its clients at run time
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name="eu-central-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    )
+
+
+def test_moto_refuses_what_no_policy_allows_once_iam_is_enforced(
+    start: Callable[[type[Moto]], Moto],
+) -> None:
+    moto = start(Moto)
+    iam = aws("iam", moto.url)
+    iam.create_user(UserName="nobody")
+    key = iam.create_access_key(UserName="nobody")["AccessKey"]
+    as_nobody = aws("s3", moto.url, key["AccessKeyId"], key["SecretAccessKey"])
+    as_nobody.list_buckets()
+
+    moto.enforce_iam()
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        as_nobody.list_buckets()
+    moto.reset()
+    assert aws("iam", moto.url).list_users()["Users"] == []
+
+
+def test_ministack_keeps_a_guardrail(start: Callable[[type[Ministack]], Ministack]) -> None:
+    ministack = start(Ministack)
+    bedrock = aws("bedrock", ministack.url)
+    made = bedrock.create_guardrail(
+        name="polite", blockedInputMessaging="no", blockedOutputsMessaging="no"
+    )
+    found = bedrock.get_guardrail(guardrailIdentifier=made["guardrailId"])
+    assert found["name"] == "polite"
+
+    ministack.reset()
+
+    assert bedrock.list_guardrails()["guardrails"] == []
+
+
+def test_postgres_checks_passwords_and_finds_nearest_vectors(
+    start: Callable[[type[Postgres]], Postgres],
+) -> None:
+    postgres = start(Postgres)
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(postgres.url, password="wrong")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("create extension vector")
+        connection.execute("create table item (embedding vector(2))")
+        connection.execute("insert into item values ('[1,0]'), ('[0,1]')")
+        nearest = connection.execute("select * from item order by embedding <-> '[0,2]' limit 1")
+        assert nearest.fetchone() == ("[0,1]",)
+
+    postgres.reset()
+
+    with psycopg.connect(postgres.url) as connection:
+        left = connection.execute("select 1 from pg_extension where extname = 'vector'")
+        assert left.fetchone() is None
+
+
+def test_alertmanager_takes_over_a_new_configuration(
+    start: Callable[[type[Alertmanager]], Alertmanager],
+) -> None:
+    alertmanager = start(Alertmanager)
+    alertmanager.config_file.write_text("route: {receiver: team}\nreceivers: [{name: team}]\n")
+    alertmanager.reload()
+    assert _receivers(alertmanager) == ["team"]
+    alertmanager.config_file.write_text("route: {receiver: missing}\n")
+    with pytest.raises(OSError, match="500"):
+        alertmanager.reload()
+
+    alertmanager.reset()
+
+    assert _receivers(alertmanager) == ["nobody"]
+
+
+def _receivers(alertmanager: Alertmanager) -> list[str]:
+    receivers = json.loads(request("GET", f"{alertmanager.url}/api/v2/receivers"))
+    return [receiver["name"] for receiver in receivers]
+
+
+def test_mailpit_keeps_the_mail_it_gets(start: Callable[[type[Mailpit]], Mailpit]) -> None:
+    mailpit = start(Mailpit)
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "a@example.org", "b@example.org", "disk full"
+    with smtplib.SMTP("127.0.0.1", mailpit.smtp_port) as smtp:
+        smtp.send_message(mail)
+    assert _subjects(mailpit) == ["disk full"]
+
+    mailpit.reset()
+
+    assert _subjects(mailpit) == []
+
+
+def _subjects(mailpit: Mailpit) -> list[str]:
+    kept = json.loads(request("GET", f"{mailpit.url}/api/v1/messages"))
+    return [message["Subject"] for message in kept["messages"]]
+
+
+@pytest.mark.timeout(400)
+def test_keycloak_keeps_a_client_and_refuses_an_unknown_field(
+    start: Callable[[type[Keycloak]], Keycloak],
+) -> None:
+    keycloak = start(Keycloak)
+    keycloak.admin("POST", "/realms", {"realm": "shop", "enabled": True})
+    keycloak.admin("POST", "/realms/shop/clients", {"clientId": "web"})
+    (client,) = keycloak.admin("GET", "/realms/shop/clients?clientId=web")
+    assert client["clientId"] == "web"
+    with pytest.raises(OSError, match="400"):
+        keycloak.admin("POST", "/realms/shop/clients", {"clientId": "x", "nonsense": 1})
+
+    keycloak.reset()
+
+    assert [realm["realm"] for realm in keycloak.admin("GET", "/realms")] == ["master"]
