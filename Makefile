@@ -1,0 +1,84 @@
+# Everything a person or a machine does with this checkout. `make` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+READY := .venv/.ready
+UV := uv>=0.9,<1
+EXTRAS := aws github pinecone postgresql
+
+# A named part with the seconds it took: $(call part,NAME,COMMAND)
+define part
+@echo; echo "== $(1)"; SECONDS=0; $(2); echo "== $(1): $$SECONDS s"
+endef
+
+.PHONY: help
+help: ## List the targets.
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+.PHONY: setup
+setup: $(READY) ## Make the environment in .venv from any Python 3.11 or newer.
+
+$(READY): requirements.lock pyproject.toml
+	@python=''; for one in $${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14 python}; do \
+		if "$$one" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$one; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1 || echo none). Set PYTHON=/path/to/python3.11." >&2; \
+		exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/python ]; then \
+		echo "== environment in .venv ($$("$$python" --version))"; \
+		"$$python" -m venv .venv || { rm -rf .venv; echo "python -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
+	fi
+	@echo "== packages from requirements.lock"
+	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
+	@$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+.PHONY: lock
+lock: $(READY) ## Write requirements.lock and the servers' lock files anew.
+	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
+		$(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements.lock
+	cd tools/servers/requirements && for one in *.in; do \
+		$(CURDIR)/$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
+			"$$one" -o "$${one%.in}.lock"; done
+
+.PHONY: demo
+demo: $(READY) ## See it work, on this machine alone.
+	@$(BIN)/python -m tools.demo
+
+.PHONY: check
+check: $(READY) ## Format, lint, types, imports, generated files.
+	$(call part,format,$(BIN)/ruff format --check)
+	$(call part,lint,$(BIN)/ruff check)
+	$(call part,types,$(BIN)/mypy)
+	$(call part,imports,$(BIN)/lint-imports)
+	$(call part,generated files,$(BIN)/python -m tools.generate --check)
+
+.PHONY: programs
+programs: $(READY) ## Build and install, into the cache, what the tests start.
+	$(call part,control plane,$(BIN)/python -m tools.controlplane build)
+	$(call part,servers,$(BIN)/python -m tools.servers)
+
+.PHONY: test
+test: check programs ## Everything: check, tests, end-to-end tests.
+	$(call part,tests,$(BIN)/pytest -n 2 --dist loadfile tests)
+	$(call part,end-to-end tests,$(BIN)/pytest e2e)
+
+.PHONY: generate
+generate: $(READY) ## Write the generated files: CRDs, chart, reference.
+	$(BIN)/python -m tools.generate
+
+.PHONY: bench
+bench: $(READY) ## Measure.
+	$(BIN)/python -m bench
+
+.PHONY: clean
+clean: ## Remove what was made in the checkout; the cache outside it stays.
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
