@@ -1,0 +1,5 @@
+"""The `auterity` command."""
+
+from auterity.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,60 @@
+"""The `auterity` command."""
+
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from auterity import __version__
+
+app = App(name="auterity", version=__version__, help="Integrations as Kubernetes custom resources.")
+
+
+@app.command
+def run(
+    *,
+    namespace: Annotated[list[str] | None, Parameter(negative=())] = None,
+    allow_insecure_endpoints: Annotated[bool, Parameter(negative=())] = False,
+    cluster_name: str | None = None,
+    workers: int = 400,
+    listen: str = "0.0.0.0:8080",
+    log_format: Literal["json", "console"] = "console",
+    log_level: Literal["debug", "info", "warning", "error"] = "info",
+) -> None:
+    """Run the operator, with KUBECONFIG or in a cluster.
+
+    Parameters
+    ----------
+    namespace
+        Serve only this namespace; repeat for several. All namespaces if left out.
+    allow_insecure_endpoints
+        Allow connections whose endpoint is http, not https.
+    cluster_name
+        Tells this cluster from others in marks at vendors; from kube-system's uid if left out.
+    workers
+        Most visits in hand at the same time.
+    listen
+        Address and port of /healthz, /readyz and /metrics.
+    log_format
+        json for machines, console for people.
+    log_level
+        Least severity that is logged.
+    """
+    from auterity.providers import catalogue
+    from auterity.runtime import app as runtime
+    from auterity.runtime.logs import configure
+    from auterity.runtime.operator import Options
+
+    configure(log_format, log_level)
+    host, _, port = listen.rpartition(":")
+    options = Options(
+        namespaces=tuple(namespace or ()),
+        cluster_name=cluster_name,
+        allow_insecure=allow_insecure_endpoints,
+        workers=workers,
+    )
+    runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

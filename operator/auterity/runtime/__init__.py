@@ -1,0 +1,1 @@
+"""Where it runs: Kopf and the Kubernetes API."""

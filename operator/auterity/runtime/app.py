@@ -1,0 +1,85 @@
+"""Starts and stops the whole process: Kopf's watches, the operator, probes and metrics."""
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+
+import kopf
+import uvloop
+
+from auterity.engine.declared import Providers
+from auterity.runtime import handlers, secrets
+from auterity.runtime.cluster import identity
+from auterity.runtime.health import Health
+from auterity.runtime.kube import Kube
+from auterity.runtime.metrics import Metrics
+from auterity.runtime.operator import Operator, Options
+
+log = logging.getLogger("auterity.runtime")
+
+
+def run(providers: Providers, options: Options, *, host: str, port: int) -> None:
+    """Run until SIGTERM or SIGINT; then finish the visits in hand.
+
+    Raises kopf.LoginError without credentials, ClusterUnavailable if the cluster has no identity.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(providers, options, host, port))
+
+
+async def _run(providers: Providers, options: Options, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    kube = Kube(metrics.wrote)
+    operator = Operator(kube, providers, metrics, options)
+    health = Health(
+        metrics.registry,
+        alive=lambda: True,
+        ready=lambda: operator.synced and not operator.stopping,
+    )
+    await health.start(host, port)
+    try:
+        await operator.start(await identity(kube, options.cluster_name))
+        tasks = [asyncio.create_task(_kopf(operator, stop))]
+        tasks += [
+            asyncio.create_task(secrets.watch(kube, namespace, operator.secret_changed))
+            for namespace in options.namespaces or ("",)
+        ]
+        tasks.append(asyncio.create_task(_until(stop)))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping")
+        await operator.stop()
+        stop.set()
+        await _end(tasks)
+        for task in done:
+            task.result()
+    finally:
+        await kube.close()
+        await health.stop()
+
+
+async def _kopf(operator: Operator, stop: asyncio.Event) -> None:
+    await kopf.operator(
+        registry=handlers.registry(operator),
+        settings=kopf.OperatorSettings(),
+        clusterwide=not operator.options.namespaces,
+        namespaces=operator.options.namespaces,
+        standalone=True,
+        stop_flag=stop,
+    )
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks, timeout=3.0)
+    for task in tasks:
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()

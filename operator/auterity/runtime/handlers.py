@@ -1,0 +1,53 @@
+"""Kopf: three functions and a loop. An event only puts the newest object into the store."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from auterity.api import GROUP, VERSION
+from auterity.api.annotations import FINALIZER
+from auterity.runtime.cluster import PLURALS
+from auterity.runtime.kube import login
+from auterity.runtime.operator import Operator
+
+
+def registry(operator: Operator) -> kopf.OperatorRegistry:
+    """Kopf's registry for one operator; nothing is registered globally."""
+    found = kopf.OperatorRegistry()
+    kopf.on.login(registry=found, id="login")(_login)
+    kopf.on.startup(registry=found, id="settings")(_settings)
+
+    def observe(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002 - Kopf's
+        operator.observe(body, deleted=type == "DELETED")
+
+    for plural in PLURALS.values():
+        kopf.on.event(GROUP, VERSION, plural, registry=found, id="observe")(_asynchronous(observe))
+    return found
+
+
+def _asynchronous(handler: Any) -> Any:
+    """Kopf runs plain functions in threads; the store belongs to the event loop."""
+
+    async def handle(**kwargs: Any) -> None:
+        handler(**kwargs)
+
+    return handle
+
+
+async def _login(**kwargs: Any) -> kopf.ConnectionInfo:
+    return login(**kwargs)
+
+
+async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.posting.enabled = False
+    settings.persistence.finalizer = FINALIZER
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    # The server ends each watch before a silent network can: https://github.com/nolar/kopf/issues/585
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 270
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.queueing.idle_timeout = 1.0
+    settings.scanning.disabled = False

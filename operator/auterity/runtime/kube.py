@@ -1,0 +1,202 @@
+"""The Kubernetes API: a small client over the HTTP library that Kopf brings along."""
+
+import asyncio
+import base64
+import json
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import kopf
+
+from auterity.engine.cluster import ClusterUnavailable
+
+JSON = dict[str, Any]
+TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10)
+PAGE: Final = 500
+MERGE_PATCH: Final = "application/merge-patch+json"
+METADATA_ONLY: Final = (
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+)
+
+
+class KubeError(Exception):
+    """The API server refused: its HTTP status and its words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status, self.message = status, message
+
+
+def login(**kwargs: Any) -> kopf.ConnectionInfo:
+    """Credentials from the pod's ServiceAccount, else from KUBECONFIG; for Kopf and for `Kube`.
+
+    Raises kopf.LoginError if there are none.
+    """
+    found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    if found is None:
+        raise kopf.LoginError("neither a pod's ServiceAccount nor a kubeconfig was found")
+    return found
+
+
+class Kube:
+    """Calls to the API server. Raises KubeError for its refusals, ClusterUnavailable otherwise."""
+
+    def __init__(self, wrote: Callable[[str, str], None] = lambda _verb, _resource: None) -> None:
+        self._wrote = wrote
+        """Told of every write (verb, resource), for metrics."""
+        self._session: aiohttp.ClientSession | None = None
+        self._server = ""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: JSON | None = None,
+        *,
+        resource: str = "",
+        params: dict[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> JSON:
+        """One call; the answer's body. `resource` names what is written, for metrics."""
+        if method != "GET":
+            self._wrote(method.lower(), resource or path.rsplit("/", 1)[-1])
+        for attempt in (1, 2):
+            session = self._open()
+            try:
+                async with session.request(
+                    method,
+                    self._server + path,
+                    params=params,
+                    data=None if body is None else json.dumps(body),
+                    headers={"Content-Type": content_type},
+                ) as answer:
+                    if answer.status == 401 and attempt == 1:  # noqa: PLR2004 - HTTP
+                        # The ServiceAccount's token has been renewed on disk.
+                        await self.close()
+                        continue
+                    return _checked(answer.status, await answer.read())
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise ClusterUnavailable(
+                    f"the Kubernetes API does not answer ({type(error).__name__})"
+                ) from error
+        raise ClusterUnavailable("the Kubernetes API refuses the operator's credentials")
+
+    async def find(self, path: str) -> JSON | None:
+        """GET; None if there is nothing (404)."""
+        try:
+            return await self.call("GET", path)
+        except KubeError as error:
+            if error.status == 404:  # noqa: PLR2004 - HTTP
+                return None
+            raise
+
+    async def list(self, path: str, **params: str) -> AsyncIterator[JSON]:
+        """Every object of a collection, page by page."""
+        token = ""
+        while True:
+            page = {"limit": str(PAGE), **params, **({"continue": token} if token else {})}
+            body = await self.call("GET", path, params=page)
+            for item in body.get("items") or ():
+                yield item
+            token = (body.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return
+
+    async def watch_metadata(self, path: str) -> AsyncIterator[tuple[str, JSON]]:
+        """Changes of a collection from now on, as (type, object) with nothing but metadata.
+
+        Ends when the server ends it; the caller watches anew and may have missed changes.
+        """
+        session = self._open()
+        headers = {"Accept": METADATA_ONLY}
+        try:
+            async with session.get(
+                self._server + path, params={"limit": "1"}, headers=headers
+            ) as answer:
+                version = _checked(answer.status, await answer.read())["metadata"][
+                    "resourceVersion"
+                ]
+            params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "300"}
+            async with session.get(
+                self._server + path,
+                params=params,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=330),
+            ) as answer:
+                if answer.status != 200:  # noqa: PLR2004 - HTTP
+                    _checked(answer.status, await answer.read())
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        return
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ClusterUnavailable(
+                f"the Kubernetes API does not answer ({type(error).__name__})"
+            ) from error
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens them anew with fresh credentials."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            info = login()
+            self._server = info.server.rstrip("/")
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=_tls(info), limit=0),
+                headers=info.as_http_headers(),
+                timeout=TIMEOUT,
+            )
+        return self._session
+
+
+def _checked(status: int, raw: bytes) -> JSON:
+    try:
+        body = json.loads(raw) if raw else {}
+    except ValueError:
+        body = {}
+    if status < 400:  # noqa: PLR2004 - HTTP
+        return dict(body)
+    message = str(body.get("message") or raw[:200].decode(errors="replace"))
+    if status == 429 or status >= 500:  # noqa: PLR2004 - HTTP
+        raise ClusterUnavailable(f"the Kubernetes API answered {status}")
+    raise KubeError(status, message)
+
+
+def _tls(info: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
+    if info.insecure:
+        return False
+    ca = info.ca_data
+    context = ssl.create_default_context(
+        cafile=None if info.ca_path is None else str(info.ca_path),
+        cadata=None if ca is None else _pem(ca).decode(),
+    )
+    cert = info.certificate_path or _file(info.certificate_data)
+    key = info.private_key_path or _file(info.private_key_data)
+    if cert and key:
+        context.load_cert_chain(str(cert), str(key))
+    return context
+
+
+def _pem(data: str | bytes) -> bytes:
+    raw = data.encode() if isinstance(data, str) else data
+    return raw if raw.startswith(b"-----") else base64.b64decode(raw)
+
+
+def _file(data: str | bytes | None) -> Path | None:
+    """The ssl module takes client certificates from files only."""
+    if data is None:
+        return None
+    with tempfile.NamedTemporaryFile(prefix="auterity-", suffix=".pem", delete=False) as file:
+        file.write(_pem(data))
+    path = Path(file.name)
+    asyncio.get_running_loop().call_later(5, path.unlink)
+    return path

@@ -1,0 +1,75 @@
+"""Logs: JSON for machines or a console for people, and the change log."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+import structlog
+
+from auterity.engine.changelog import ChangeRecord
+from auterity.engine.redaction import hide
+
+Format = Literal["json", "console"]
+_QUIET = ("kopf.objects", "kopf.activities", "httpx", "aiohttp.access", "botocore", "urllib3")
+_FIELDS = ("object", "frames")
+
+
+def configure(form: Format, level: str) -> None:
+    """Set up logging for the whole process; everything goes to stderr, secrets hidden."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(allow=_FIELDS),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        _hide,
+    ]
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _hide,
+                last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("auterity.changes").setLevel(logging.INFO)
+
+
+class LoggedChanges:
+    """The change log as structured log records of the logger `auterity.changes`."""
+
+    def __init__(self) -> None:
+        self._log = structlog.stdlib.get_logger("auterity.changes")
+
+    def write(self, record: ChangeRecord) -> None:
+        fields = asdict(record)
+        fields["subject"] = str(record.subject)
+        fields["connection"] = str(record.connection)
+        told = {k: v for k, v in fields.items() if v not in (None, "", ())}
+        self._log.info("change", **told)
+
+
+def _hide(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {k: hide(v) if isinstance(v, str) else v for k, v in event.items()}

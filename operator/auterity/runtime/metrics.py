@@ -1,0 +1,163 @@
+"""What the operator tells Prometheus."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from auterity.engine.connections import Connections
+from auterity.engine.declared import Providers, vendor_of
+from auterity.engine.limits import Breaker
+from auterity.engine.schedule import Schedule
+from auterity.runtime.store import CONNECTIONS, Store
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Implements `engine.cluster.Observer`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._visits = PrometheusCounter(
+            "auterity_visits_total",
+            "Visits by kind, vendor and outcome (the reason of Ready).",
+            ["kind", "vendor", "outcome"],
+            registry=self.registry,
+        )
+        self._visit_seconds = Histogram(
+            "auterity_visit_seconds",
+            "How long visits take.",
+            ["kind", "vendor"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._calls = PrometheusCounter(
+            "auterity_vendor_calls_total",
+            "Calls to vendors by method and status.",
+            ["vendor", "method", "status"],
+            registry=self.registry,
+        )
+        self._call_seconds = Histogram(
+            "auterity_vendor_call_seconds",
+            "How long calls to vendors take.",
+            ["vendor", "method"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._waits = PrometheusCounter(
+            "auterity_budget_wait_seconds_total",
+            "Seconds that calls waited for a connection's budget.",
+            ["vendor", "connection"],
+            registry=self.registry,
+        )
+        self._drift = PrometheusCounter(
+            "auterity_drift_fields_total",
+            "Declared fields that were found changed at the vendor.",
+            ["kind", "vendor"],
+            registry=self.registry,
+        )
+        self._writes = PrometheusCounter(
+            "auterity_api_writes_total",
+            "Writes to the Kubernetes API.",
+            ["verb", "resource"],
+            registry=self.registry,
+        )
+
+    def visited(self, kind: str, vendor: str, outcome: str, seconds: float) -> None:
+        self._visits.labels(kind, vendor, outcome).inc()
+        self._visit_seconds.labels(kind, vendor).observe(seconds)
+
+    def called(self, vendor: str, method: str, status: str, seconds: float) -> None:
+        self._calls.labels(vendor, method, status).inc()
+        self._call_seconds.labels(vendor, method).observe(seconds)
+
+    def waited(self, vendor: str, connection: str, seconds: float) -> None:
+        self._waits.labels(vendor, connection).inc(seconds)
+
+    def drifted(self, kind: str, vendor: str, fields: Iterable[str]) -> None:
+        self._drift.labels(kind, vendor).inc(sum(1 for _ in fields))
+
+    def wrote(self, verb: str, resource: str) -> None:
+        """A write to the Kubernetes API."""
+        self._writes.labels(verb, resource).inc()
+
+    def watch(
+        self, store: Store, schedule: Schedule, connections: Connections, providers: Providers
+    ) -> None:
+        """Also tell the state of these, read when Prometheus asks."""
+        self.registry.register(_State(store, schedule, connections, providers))
+
+
+class _State(Collector):
+    """Gauges that are read off, not kept: they can never be wrong."""
+
+    def __init__(
+        self, store: Store, schedule: Schedule, connections: Connections, providers: Providers
+    ) -> None:
+        self._store, self._schedule = store, schedule
+        self._connections, self._providers = connections, providers
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is described ahead of time: there may be no event loop yet."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._objects()
+        depth = GaugeMetricFamily(
+            "auterity_queue_depth", "Objects that wait for their turn.", labels=["class"]
+        )
+        for name, count in self._schedule.depth().items():
+            depth.add_metric([name], count)
+        yield depth
+        yield _gauge(
+            "auterity_queue_oldest_seconds",
+            "How long the longest-waiting object has waited for its turn.",
+            self._schedule.oldest_age,
+        )
+        yield _gauge(
+            "auterity_visits_running", "Visits in hand.", lambda: float(self._schedule.running)
+        )
+        breaker = GaugeMetricFamily(
+            "auterity_breaker_open",
+            "Whether a connection's circuit breaker holds calls back (0.5: probing).",
+            labels=["connection"],
+        )
+        paused = GaugeMetricFamily(
+            "auterity_connection_held_seconds",
+            "Seconds until a connection may be called again.",
+            labels=["connection"],
+        )
+        states = {Breaker.CLOSED: 0.0, Breaker.HALF_OPEN: 0.5, Breaker.OPEN: 1.0}
+        for key, budget in self._connections.budgets.items():
+            breaker.add_metric([str(key)], states[budget.breaker])
+            paused.add_metric([str(key)], budget.held_for)
+        yield breaker
+        yield paused
+
+    def _objects(self) -> Metric:
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for subject in self._store:
+            kind = subject.key.kind
+            vendor = (
+                self._connections.vendor(subject)
+                if kind in CONNECTIONS
+                else vendor_of(kind, subject.spec, self._providers)
+            )
+            ready = (subject.condition("Ready") or {}).get("status", "Unknown")
+            counts[kind, vendor or "none", str(ready)] += 1
+        objects = GaugeMetricFamily(
+            "auterity_objects", "Objects by readiness.", labels=["kind", "vendor", "ready"]
+        )
+        for labels, count in counts.items():
+            objects.add_metric(list(labels), count)
+        return objects
+
+
+def _gauge(name: str, text: str, read: Callable[[], float]) -> Metric:
+    metric = GaugeMetricFamily(name, text)
+    metric.add_metric([], read())
+    return metric

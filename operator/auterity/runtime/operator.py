@@ -1,0 +1,226 @@
+"""The operator: store, queue and engine put together, fed by events, visiting objects."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from auterity.engine import reconcile
+from auterity.engine.cluster import ClusterUnavailable, SubjectGone
+from auterity.engine.connections import Connections
+from auterity.engine.contract import Connector
+from auterity.engine.declared import Providers
+from auterity.engine.listings import Listings
+from auterity.engine.redaction import private
+from auterity.engine.schedule import Schedule
+from auterity.engine.subject import Key, Subject
+from auterity.engine.verdict import Again, Verdict
+from auterity.engine.visit import Engine
+from auterity.runtime.cluster import PLURALS, KubeCluster, collection
+from auterity.runtime.kube import Kube, KubeError
+from auterity.runtime.logs import LoggedChanges
+from auterity.runtime.metrics import Metrics
+from auterity.runtime.store import CONNECTIONS, Change, Put, Store, connection_of
+
+log = logging.getLogger("auterity.runtime")
+ROOM_PER_CALL: Final = 2
+"""Visits of one connection in hand for each call it may have in flight."""
+ROOM_UNKNOWN: Final = 16
+"""Visits in hand for a connection that was not opened yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the operator is run."""
+
+    namespaces: tuple[str, ...] = ()
+    """Namespaces that are served; all if empty."""
+    cluster_name: str | None = None
+    allow_insecure: bool = False
+    workers: int = 400
+    grace: float = 25.0
+    """Seconds that visits in hand get to finish when the operator stops."""
+
+
+class Operator:
+    """Takes in events, keeps the newest objects, visits them. Knows nothing of Kopf."""
+
+    def __init__(
+        self, kube: Kube, providers: Providers, metrics: Metrics, options: Options
+    ) -> None:
+        self._kube = kube
+        self._providers = providers
+        self._metrics = metrics
+        self.options = options
+        self.store = Store()
+        self.synced = False
+        self.stopping = False
+
+    async def start(self, identity: str) -> None:
+        """Learn what exists, then begin to visit it: connections first."""
+        cluster = KubeCluster(self._kube, self.store, identity, self._learned)
+        self.connections = Connections(
+            cluster,
+            connectors(self._providers),
+            self._metrics,
+            allow_insecure=self.options.allow_insecure,
+        )
+        self.engine = Engine(
+            cluster=cluster,
+            connections=self.connections,
+            providers=self._providers,
+            listings=Listings(),
+            observer=self._metrics,
+            changes=LoggedChanges(),
+        )
+        self.schedule = Schedule(
+            self._visit,
+            lane=self._lane,
+            room=self._room,
+            held=self._held,
+            settled=self._settled,
+            workers=self.options.workers,
+        )
+        self._metrics.watch(self.store, self.schedule, self.connections, self._providers)
+        for kind in PLURALS:
+            for namespace in self._namespaces(kind):
+                await self._learn_all(kind, namespace)
+        for subject in self.store:
+            self.schedule.add(subject.key, urgent=_unsettled(subject))
+        self.synced = True
+        self.schedule.start()
+        log.info("started", extra={"object": f"{len(self.store)} objects of {identity}"})
+
+    async def stop(self) -> None:
+        """Finish the visits in hand, start no more, close every connection."""
+        self.stopping = True
+        if self.synced:
+            await self.schedule.stop(self.options.grace)
+            await self.connections.close()
+
+    def observe(self, raw: Mapping[str, Any], *, deleted: bool) -> None:
+        """An event from the API server."""
+        if not self.synced or self.stopping:
+            return
+        if deleted:
+            key = Key(raw["kind"], raw["metadata"].get("namespace") or "", raw["metadata"]["name"])
+            gone = self.store.remove(key, raw["metadata"]["uid"])
+            if gone is not None:
+                self.schedule.discard(key)
+                self._wake(gone, Change.GONE)
+            return
+        put = self.store.put(raw)
+        if Change.NEW in put.change or Change.EDIT in put.change:
+            self.schedule.add(put.subject.key)
+        self._wake(put.subject, put.change)
+
+    def secret_changed(self, namespace: str, name: str) -> None:
+        """A Secret was written or deleted: whoever uses it looks again."""
+        if not self.synced:
+            return
+        for key in self.connections.using_secret(namespace, name):
+            self.connections.doubt(key)
+            self.schedule.add(key)
+        for key in self.store.waiting(Key("Secret", namespace, name), {}):
+            if key.kind in CONNECTIONS:
+                self.connections.doubt(key)
+            self.schedule.add(key)
+
+    async def _learn_all(self, kind: str, namespace: str) -> None:
+        while True:
+            try:
+                async for raw in self._kube.list(collection(kind, namespace)):
+                    self.store.put({"kind": kind, **raw})
+            except KubeError as error:
+                if error.status != 404:  # noqa: PLR2004 - HTTP
+                    raise
+                log.warning("the CRD of %s is not installed; the kind is left out", kind)
+            except ClusterUnavailable as error:
+                log.warning("waiting for the Kubernetes API: %s", error)
+                await asyncio.sleep(2)
+                continue
+            return
+
+    def _namespaces(self, kind: str) -> tuple[str, ...]:
+        if kind == "ClusterConnection" or not self.options.namespaces:
+            return ("",)
+        return self.options.namespaces
+
+    async def _visit(self, key: Key, urgent: bool) -> Verdict:  # noqa: FBT001 - the schedule's word
+        subject = self.store.find(key)
+        if subject is None:
+            return Verdict("Gone", gone=True)
+        if key.kind not in CONNECTIONS:
+            return await reconcile.visit(self.engine, subject, urgent=urgent)
+        try:
+            with private():
+                return await self.connections.visit(subject)
+        except SubjectGone:
+            return Verdict("Gone", gone=True)
+        except ClusterUnavailable as error:
+            log.warning("visit cut short: %s", error, extra={"object": str(key)})
+        except Exception as error:  # noqa: BLE001 - a bug must not end the loop
+            log.error("visit failed: %s", type(error).__name__, extra={"object": str(key)})  # noqa: TRY400 - a traceback may quote secrets
+        return Verdict("InternalError", Again.RETRY)
+
+    def _settled(self, key: Key, verdict: Verdict) -> None:
+        if verdict.gone:
+            subject = self.store.remove(key)
+            if subject is not None:
+                self._wake(subject, Change.GONE)
+        else:
+            self.store.wait(key, verdict.waits)
+
+    def _learned(self, put: Put) -> None:
+        """The answer of one of our own writes; the event that follows tells nothing new."""
+        self._wake(put.subject, put.change)
+
+    def _wake(self, subject: Subject, change: Change) -> None:
+        if not change:
+            return
+        key = subject.key
+        for waiter in self.store.waiting(key, subject.labels):
+            self.schedule.add(waiter)
+        if key.kind in CONNECTIONS:
+            for user in self.store.users(key):
+                found = self.store.find(user)
+                if found is not None and (not found.ready or Change.EDIT in change):
+                    self.schedule.add(user, urgent=not found.ready)
+        elif change & (Change.GONE | Change.NEW | Change.EDIT):
+            connection = self.store.find(connection_of(subject))
+            if connection is not None and connection.deleting:
+                self.schedule.add(connection.key)
+
+    def _lane(self, key: Key) -> Key:
+        subject = self.store.find(key)
+        if subject is None or key.kind in CONNECTIONS:
+            # Verifying a connection must not wait behind the objects that it holds up.
+            return Key("Verification", key.namespace, key.name)
+        return connection_of(subject)
+
+    def _room(self, lane: object) -> int:
+        budget = self.connections.budgets.get(lane)  # type: ignore[call-overload]  # lanes are keys
+        return ROOM_UNKNOWN if budget is None else budget.concurrent * ROOM_PER_CALL
+
+    def _held(self, lane: object) -> float:
+        budget = self.connections.budgets.get(lane)  # type: ignore[call-overload]  # lanes are keys
+        return 0.0 if budget is None else float(budget.held_for)
+
+
+def connectors(providers: Providers) -> dict[str, type[Connector]]:
+    """The connection classes that the providers need, by the name of their block.
+
+    Raises TypeError if two classes claim the same name.
+    """
+    found: dict[str, type[Connector]] = {}
+    for provider in providers.values():
+        cls = provider.connection
+        if found.setdefault(cls.vendor, cls) is not cls:
+            raise TypeError(f"two connections are called {cls.vendor}")
+    return found
+
+
+def _unsettled(subject: Subject) -> bool:
+    """Whether an object needs more than a drift check when the operator starts."""
+    return not subject.ready or subject.key.kind in CONNECTIONS

@@ -1,0 +1,175 @@
+"""The newest state of every object of ours, trimmed, with the indices that visits need."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Any, Final
+
+from auterity.api import GROUP
+from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
+from auterity.api.common import ConnectionRef
+from auterity.engine.connections import connection_key
+from auterity.engine.subject import JSON, Key, Subject
+from auterity.engine.verdict import Waits
+
+CONNECTIONS: Final = ("Connection", "ClusterConnection")
+_ASKING: Final = (REQUESTED_AT, APPROVE, FORGET)
+
+
+class Change(Flag):
+    """What is new about an object."""
+
+    NOTHING = 0
+    NEW = auto()
+    EDIT = auto()
+    """Its spec, a request by annotation, or its deletion."""
+    STATE = auto()
+    """Whether it is ready, or its outputs: what others wait for."""
+    GONE = auto()
+
+
+def trimmed(raw: Mapping[str, Any]) -> Subject:
+    """What the engine looks at; no managedFields, no copies of what was last applied."""
+    meta = raw["metadata"]
+    return Subject(
+        key=Key(raw["kind"], meta.get("namespace") or "", meta["name"]),
+        uid=meta["uid"],
+        generation=meta.get("generation", 1),
+        resource_version=meta["resourceVersion"],
+        created_at=meta["creationTimestamp"],
+        deleting=meta.get("deletionTimestamp") is not None,
+        labels=dict(meta.get("labels") or {}),
+        annotations={
+            k: v for k, v in (meta.get("annotations") or {}).items() if k.startswith(GROUP)
+        },
+        finalizers=list(meta.get("finalizers") or ()),
+        spec=_plain(raw.get("spec") or {}),
+        status=_plain(raw.get("status") or {}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """An object as it now stands, and what is new about it."""
+
+    subject: Subject
+    change: Change
+
+
+class Store:
+    """Objects by key; who uses which connection; who waits for what."""
+
+    def __init__(self) -> None:
+        self._subjects: dict[Key, Subject] = {}
+        self._of_kind: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._users: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
+        self._waits: dict[Key, frozenset[Waits]] = {}
+        self._waiting: defaultdict[tuple[str, str], dict[Key, None]] = defaultdict(dict)
+
+    def __iter__(self) -> Iterator[Subject]:
+        return iter(list(self._subjects.values()))
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def find(self, key: Key) -> Subject | None:
+        """The newest known object with this key."""
+        return self._subjects.get(key)
+
+    def select(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[Subject]:
+        """Objects that carry all these labels, by name."""
+        found = (self._subjects[key] for key in self._of_kind.get((kind, namespace), ()))
+        matching = (s for s in found if labels.items() <= s.labels.items())
+        return sorted(matching, key=lambda s: s.key)
+
+    def users(self, connection: Key) -> list[Key]:
+        """The integrations that refer to a connection."""
+        return list(self._users.get(connection, ()))
+
+    def put(self, raw: Mapping[str, Any]) -> Put:
+        """Take in an object as the API server tells it; older news than known changes nothing."""
+        new = trimmed(raw)
+        old = self._subjects.get(new.key)
+        if old is not None and old.uid == new.uid:
+            if int(new.resource_version) <= int(old.resource_version):
+                return Put(old, Change.NOTHING)
+            if old.spec == new.spec:
+                new.spec = old.spec
+        change = _difference(old, new)
+        self._subjects[new.key] = new
+        if Change.NEW in change:
+            self._of_kind[new.key.kind, new.key.namespace].add(new.key)
+        if Change.NEW in change or Change.EDIT in change:
+            self._link(old, new)
+        return Put(new, change)
+
+    def remove(self, key: Key, uid: str | None = None) -> Subject | None:
+        """The object is gone (if it still is the one with that uid)."""
+        old = self._subjects.get(key)
+        if old is None or (uid is not None and old.uid != uid):
+            return None
+        del self._subjects[key]
+        self._of_kind[key.kind, key.namespace].discard(key)
+        self._users[connection_of(old)].pop(key, None)
+        self.wait(key, frozenset())
+        self._waits.pop(key, None)
+        return old
+
+    def wait(self, key: Key, waits: frozenset[Waits]) -> None:
+        """Remember what an object is woken by."""
+        before = self._waits.get(key, frozenset())
+        if waits == before:
+            return
+        for wait in before - waits:
+            self._waiting[wait.kind, wait.namespace].pop(key, None)
+        for wait in waits:
+            self._waiting[wait.kind, wait.namespace][key] = None
+        self._waits[key] = waits
+
+    def waiting(self, key: Key, labels: Mapping[str, str]) -> list[Key]:
+        """The objects that a change of this one wakes."""
+        return [
+            waiter
+            for waiter in self._waiting.get((key.kind, key.namespace), ())
+            if any(wait.woken_by(key, labels) for wait in self._waits[waiter])
+        ]
+
+    def _link(self, old: Subject | None, new: Subject) -> None:
+        if new.key.kind in CONNECTIONS:
+            return
+        if old is not None:
+            self._users[connection_of(old)].pop(new.key, None)
+        self._users[connection_of(new)][new.key] = None
+
+
+def connection_of(subject: Subject) -> Key:
+    """The connection that an integration refers to; for a connection, itself."""
+    if subject.key.kind in CONNECTIONS:
+        return subject.key
+    ref = subject.spec.get("connectionRef") or {}
+    kind = ref.get("kind", "Connection")
+    named = ConnectionRef.model_construct(kind=kind, name=ref.get("name", ""))
+    return connection_key(subject.key.namespace, named)
+
+
+def _difference(old: Subject | None, new: Subject) -> Change:
+    if old is None or old.uid != new.uid:
+        return Change.NEW
+    change = Change.NOTHING
+    asked = any(old.annotations.get(name) != new.annotations.get(name) for name in _ASKING)
+    if old.generation != new.generation or old.deleting != new.deleting or asked:
+        change |= Change.EDIT
+    outputs = old.status.get("outputs") != new.status.get("outputs")
+    if old.ready != new.ready or outputs or old.labels != new.labels:
+        change |= Change.STATE
+    return change
+
+
+def _plain(value: Any) -> JSON:
+    """Kopf hands out views; the store keeps plain dictionaries."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]  # type: ignore[return-value]  # below the top it is any JSON
+    return value  # type: ignore[no-any-return]  # as above
