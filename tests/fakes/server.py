@@ -1,5 +1,6 @@
 """An HTTP server on loopback for stateful fakes; every request is held against a description."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,6 +28,10 @@ class FakeServer:
         self._routes: list[tuple[str, str, Handler]] = []
         self._runner: web.AppRunner | None = None
         self.url = ""
+        self.port = 0
+        """Where to listen; 0: wherever there is room."""
+        self.latency = 0.0
+        """Seconds that every answer takes at least."""
         self.authorize: Callable[[web.Request], web.Response | None] = lambda _: None
         """Answers a request without proper credentials; None lets it pass."""
 
@@ -35,13 +40,13 @@ class FakeServer:
         self._routes.append((method, path, handler))
 
     async def start(self) -> str:
-        """Listen on a free port of loopback; the URL without a trailing slash."""
+        """Listen on loopback; the URL without a trailing slash."""
         app = web.Application(client_max_size=16 << 20)
         for method, path, handler in self._routes:
             app.router.add_route(method, f"{self.base_path}{path}", self._checked(handler))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}{self.base_path}"
@@ -55,6 +60,8 @@ class FakeServer:
     def _checked(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             self.requests.append((request.method, request.path_qs))
+            if self.latency:
+                await asyncio.sleep(self.latency)
             if (refused := self.authorize(request)) is not None:
                 return refused
             raw = await request.read()
