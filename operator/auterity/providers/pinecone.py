@@ -55,7 +55,7 @@ class PineconeReads(Model):
     shards: Count | None = None
     """Shards of the dedicated nodes; each holds 250 GB."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Copies of every shard; with 0 the index answers no reads and its nodes cost nothing."""
+    """Copies of every shard; with 0 the index answers no reads, which pauses their cost."""
 
 
 class PineconeEmbedding(Model):
@@ -67,7 +67,7 @@ class PineconeEmbedding(Model):
     """Pinecone's embedding model, such as llama-text-embed-v2; it has to know the dimension."""
 
 
-class PineconeIndex(VectorIndex):
+class PineconeIndexParams(VectorIndex):
     """An index at Pinecone: serverless (cloud and region), pods, or your own cloud (byoc)."""
 
     one_of = ("cloud", "pod", "byoc")
@@ -112,12 +112,12 @@ class PineconeIndex(VectorIndex):
     """Your own key that encrypts the index, by its id at Pinecone. Cannot change."""
 
 
-class PineconeVectorIndex(Provider[PineconeIndex, PineconeSession]):
+class PineconeIndex(Provider[PineconeIndexParams, PineconeSession]):
     """Indexes of one Pinecone project, by name."""
 
     kind = "VectorIndex"
     vendor = "pinecone"
-    params = PineconeIndex
+    params = PineconeIndexParams
     connection = PineconeConnector
     lists = True
     docs = "https://docs.pinecone.io/reference/api/control-plane"
@@ -133,30 +133,30 @@ class PineconeVectorIndex(Provider[PineconeIndex, PineconeSession]):
         "An API key belongs to one project: another project needs another Connection.",
     )
 
-    async def read(self, id: str) -> Observed[PineconeIndex] | None:
+    async def read(self, id: str) -> Observed[PineconeIndexParams] | None:
         try:
             return observed(await self.session.describe_index(id))
         except NotFound:
             return None
 
-    async def read_all(self) -> AsyncIterator[Observed[PineconeIndex]]:
+    async def read_all(self) -> AsyncIterator[Observed[PineconeIndexParams]]:
         for index in await self.session.list_indexes():
             yield observed(index)
 
-    async def create(self, want: PineconeIndex, owner: str) -> Observed[PineconeIndex]:
+    async def create(self, want: PineconeIndexParams, owner: str) -> Observed[PineconeIndexParams]:
         index = await self.session.create_index(
             name=want.name,
             schema={"fields": _fields(want)},
             deployment=_deployment(want),
             read_capacity=_reads(want.read_capacity),
             deletion_protection=want.deletion_protection,
-            tags={**(want.tags or {}), OWNER: owner},
+            tags={**(want.tags or {}), OWNER: _tag(owner)},
             cmek_id=want.cmek_id,
         )
         return observed(index)
 
     async def update(
-        self, id: str, want: PineconeIndex, changed: frozenset[str], owner: str
+        self, id: str, want: PineconeIndexParams, changed: frozenset[str], owner: str
     ) -> None:
         # Tags that are not sent stay; an empty value removes one.
         tags = {key: (want.tags or {}).get(key, "") for key in _below("tags", changed)}
@@ -165,7 +165,7 @@ class PineconeVectorIndex(Provider[PineconeIndex, PineconeSession]):
         protection = "deletion_protection" in changed
         await self.session.configure_index(
             id,
-            tags={**tags, OWNER: owner},
+            tags={**tags, OWNER: _tag(owner)},
             deployment=want.pod.model_dump(include=pods) if want.pod and pods else None,
             read_capacity=_reads(want.read_capacity) if reads else None,
             deletion_protection=want.deletion_protection if protection else None,
@@ -183,7 +183,7 @@ class PineconeVectorIndex(Provider[PineconeIndex, PineconeSession]):
             return
 
 
-def observed(index: JSON) -> Observed[PineconeIndex]:
+def observed(index: JSON) -> Observed[PineconeIndexParams]:
     """What an index's JSON tells."""
     tags = dict(index["tags"] or {})
     owner = tags.pop(OWNER, None)
@@ -191,7 +191,7 @@ def observed(index: JSON) -> Observed[PineconeIndex]:
     place = dict(index["deployment"])
     type_ = place.pop("deployment_type")
     vectors = _vectors(index["schema"]["fields"])
-    actual = PineconeIndex.seen(
+    actual = PineconeIndexParams.seen(
         name=index["name"],
         cloud=place["cloud"] if type_ == "managed" else None,
         region=place["region"] if type_ == "managed" else None,
@@ -214,7 +214,7 @@ def observed(index: JSON) -> Observed[PineconeIndex]:
         id=index["name"],
         actual=actual,
         phase=phase,
-        owner=owner,
+        owner=owner.replace(";", "/") if owner else None,
         outputs={name: str(value) for name, value in outputs.items() if value is not None},
         url=CONSOLE,
         message=message,
@@ -236,7 +236,7 @@ def _phase(status: JSON, reads: JSON) -> tuple[Phase, str | None]:
     return Phase.READY, None
 
 
-def _fields(want: PineconeIndex) -> JSON:
+def _fields(want: PineconeIndexParams) -> JSON:
     dense = {"dimension": want.dimension, "metric": want.metric.value.lower()}
     fields: JSON = {DENSE: {"type": "dense_vector", **dense}}
     if want.embed is not None:
@@ -249,10 +249,11 @@ def _fields(want: PineconeIndex) -> JSON:
 
 def _vectors(fields: JSON) -> JSON:
     """What the fields tell of the vectors; of an index made elsewhere it may be nothing."""
-    found: JSON = {
-        "embed": None,
-        "sparse": any(field.get("type") == "sparse_vector" for field in fields.values()),
-    }
+    found: JSON = {"embed": None}
+    if any(field.get("type") == "sparse_vector" for field in fields.values()):
+        # An index with the reserved names only is stored without its schema: whether it is told
+        # that it takes sparse vectors is not documented, so its silence is not taken for a no.
+        found["sparse"] = True
     for name, field in fields.items():
         # The embedding of an index made by create-for-model stands in the field itself.
         embed = field if field.get("type") == "semantic_text" else field.get("embed")
@@ -266,7 +267,7 @@ def _vectors(fields: JSON) -> JSON:
     return found
 
 
-def _deployment(want: PineconeIndex) -> JSON:
+def _deployment(want: PineconeIndexParams) -> JSON:
     if want.pod is not None:
         pods = want.pod.model_dump()
         return {"deployment_type": "pod", **{name: value or 1 for name, value in pods.items()}}
@@ -292,6 +293,11 @@ def _reads_seen(reads: JSON | None) -> PineconeReads | None:
     return PineconeReads.model_construct(
         mode=reads["mode"], node_type=nodes.get("node_type"), **(nodes.get("manual") or {})
     )
+
+
+def _tag(owner: str) -> str:
+    """The owner's mark as a tag: the API's descriptions up to 2026-04 allow no slash there."""
+    return owner.replace("/", ";")
 
 
 def _below(field: str, changed: frozenset[str]) -> set[str]:
