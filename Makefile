@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 		if "$$one" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$one; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-		echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1 || echo none). Set PYTHON=/path/to/python3.11." >&2; \
+		echo "Python 3.11 or newer is needed; found: $$($${PYTHON:-python3} --version 2>&1 || echo none). Set PYTHON=/path/to/python3.11." >&2; \
 		exit 1; \
 	fi; \
 	if [ ! -x $(BIN)/python ]; then \
@@ -36,8 +36,7 @@ $(READY): requirements.lock pyproject.toml
 	fi
 	@echo "== packages from requirements.lock"
 	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
-	@$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	@echo '--editable .' | $(BIN)/uv pip sync --python $(BIN)/python requirements.lock -
 	@touch $@
 
 .PHONY: lock
