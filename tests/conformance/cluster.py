@@ -40,7 +40,9 @@ class MemoryCluster:
         key = Key(kind, namespace, name)
         if (old := self.subjects.get(key)) is not None:
             generation = old.generation + (old.spec != spec)
-            self.subjects[key] = replace(old, spec=copy.deepcopy(spec), generation=generation, **more)
+            self.subjects[key] = replace(
+                old, spec=copy.deepcopy(spec), generation=generation, **more
+            )
             return key
         self.uids += 1
         blank: dict[str, Any] = {"labels": {}, "annotations": {}, "finalizers": []}
@@ -83,7 +85,9 @@ class MemoryCluster:
     def users(self, connection: Key) -> list[Key]:
         def uses(subject: Subject) -> bool:
             ref = subject.spec.get("connectionRef", {})
-            namespace = subject.key.namespace if ref.get("kind", "Connection") == "Connection" else ""
+            namespace = (
+                subject.key.namespace if ref.get("kind", "Connection") == "Connection" else ""
+            )
             return Key(ref.get("kind", "Connection"), namespace, ref.get("name", "")) == connection
 
         return [k for k, s in self.subjects.items() if uses(s)]

@@ -86,5 +86,3 @@ def provider_ids() -> set[str]:
 def pytest_report_header() -> list[str]:
     missing = {name: cls.missing() for name, cls in VENDORS.items()}
     return [f"vendor {name}: left out, {why}" for name, why in missing.items() if why]
-
-

@@ -93,7 +93,7 @@ async def test_an_outside_change_is_seen_and_undone(harness: Harness):
     field = await harness.vendor.tamper(id)
     verdict = await harness.converge()
     assert verdict.outcome == "Ready", harness.ready
-    assert any(seen == field or seen.startswith(field) for seen in harness.recorder.drift)
+    assert any(_within(seen, field) for seen in harness.recorder.drift), harness.recorder.drift
     assert any(reason == "DriftReverted" for _, reason, _ in harness.cluster.events)
     harness.forget_faults()
     await harness.visit()
@@ -108,7 +108,7 @@ async def test_an_outside_change_is_only_reported_if_asked(harness: Harness):
     assert verdict.outcome == "Drifted", harness.ready
     assert harness.ready["status"] == "True"
     assert harness.vendor_writes() == []
-    assert any(d["field"].startswith(field) for d in harness.subject.status["drift"])
+    assert any(_within(d["field"], field) for d in harness.subject.status["drift"])
     harness.cluster.writes.clear()
     await harness.visit()
     assert harness.cluster.writes == []
@@ -430,6 +430,11 @@ async def test_the_operator_notices_an_object_of_an_older_schema(harness: Harnes
     assert harness.vendor_writes() == []
 
 
+def _within(seen: str, field: str) -> bool:
+    """Whether a path that was shown is the tampered field, with or without the vendor's block."""
+    return f".{seen}.".find(f".{field}.") >= 0 or f".{field}.".find(f".{seen}.") >= 0
+
+
 def _want_fields(harness: Harness) -> dict[str, object]:
     vendor = harness.provider.vendor
     spec = type(harness.vendor).spec
@@ -484,5 +489,3 @@ async def _with_faults(harness: Harness, calls: int, act, undo) -> None:
             assert await harness.vendor.count() == full, f"{fault} at call {number}"
             harness.forget_faults()
             await undo()
-
-

@@ -10,7 +10,7 @@ app = App(name="auterity", version=__version__, help="Integrations as Kubernetes
 
 
 @app.command
-def run(
+def run(  # noqa: PLR0913 - the command's options
     *,
     namespace: Annotated[list[str] | None, Parameter(negative=())] = None,
     allow_insecure_endpoints: Annotated[bool, Parameter(negative=())] = False,

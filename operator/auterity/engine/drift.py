@@ -62,6 +62,10 @@ class Memory:
     """What was last written to fields the vendor never tells, by path."""
     create_only: Collection[str] = ()
     """YAML paths that the user leaves to others after creation."""
+    vendor: str = ""
+    """The block in which the vendor's own fields stand."""
+    portable: Collection[str] = ()
+    """Fields (Python names) that stand directly below spec."""
 
 
 def compare(
@@ -91,10 +95,16 @@ def shared_entries(want: Params) -> list[str]:
     )
 
 
-def unknown_paths(model: type[BaseModel], paths: Collection[str]) -> list[str]:
-    """Those YAML paths whose first part is not a field of the model."""
-    known = {alias_of(model, name) for name in model.model_fields}
-    return [path for path in paths if path.split(".")[0] not in known]
+def unknown_paths(model: type[BaseModel], memory: Memory) -> list[str]:
+    """Those create-only paths that name no field of the model."""
+    portable = {alias_of(model, name) for name in memory.portable}
+    own = {alias_of(model, name) for name in model.model_fields if name not in memory.portable}
+    known = portable | {f"{memory.vendor}.{name}" for name in own}
+    return [
+        path
+        for path in memory.create_only
+        if not any(path == name or path.startswith(f"{name}.") for name in known)
+    ]
 
 
 class _Walk:
@@ -112,6 +122,8 @@ class _Walk:
             if ENGINE in markers or CREATE_ONLY in markers:
                 continue
             here, there = f"{path}{name}", f"{shown}{info.alias or name}"
+            if not path and self.memory.vendor and name not in self.memory.portable:
+                there = f"{self.memory.vendor}.{there}"
             if self._left_to_others(there):
                 continue
             wanted = getattr(want, name)

@@ -1,6 +1,6 @@
 """Keeping an integration: what happens on a visit while the object is to exist."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from auterity.api.annotations import CREATE_PENDING
@@ -48,12 +48,14 @@ class Keep:
             owned=frozenset(visit.subject.status.get("owned") or ()),
             written=visit.subject.status.get("written"),
             create_only=tuple(declared.common.create_only),
+            vendor=declared.provider.vendor,
+            portable=frozenset(declared.kind.params.model_fields),
         )
 
     async def run(self) -> Verdict:
         """Look at the vendor and act."""
         common = self.declared.common
-        if unknown := unknown_paths(type(self.want), common.create_only):
+        if unknown := unknown_paths(type(self.want), self.memory):
             raise Rejected(f"spec.createOnly names no field of this kind: {', '.join(unknown)}")
         provider = await self.visit.connect(self.declared)
         self.visit.references.ready(common.depends_on)
@@ -266,10 +268,8 @@ class Keep:
         if observed.phase is not Phase.READY:
             self.visit.status["syncedGeneration"] = self.subject.generation
             return await self._not_ready(observed)
-        self.memory = Memory(
-            owned=frozenset(shared_entries(self.want)),
-            written=written,
-            create_only=self.memory.create_only,
+        self.memory = replace(
+            self.memory, owned=frozenset(shared_entries(self.want)), written=written
         )
         if differences := self._compare(observed):
             fields = ", ".join(d.shown for d in differences[:5])

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-from contextlib import suppress
 
 import kopf
 import uvloop
@@ -30,9 +29,7 @@ def run(providers: Providers, options: Options, *, host: str, port: int) -> None
 
 async def _run(providers: Providers, options: Options, host: str, port: int) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _take_signals(stop)
     metrics = Metrics()
     kube = Kube(metrics.wrote)
     operator = Operator(kube, providers, metrics, options)
@@ -44,16 +41,17 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
     await health.start(host, port)
     try:
         await operator.start(await identity(kube, options.cluster_name))
-        tasks = [asyncio.create_task(_kopf(operator, stop))]
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+        tasks += await _watches(operator)
+        # Kopf has taken the signals; the visits in hand must end before its watches do.
+        _take_signals(stop)
         tasks += [
             asyncio.create_task(secrets.watch(kube, namespace, operator.secret_changed))
             for namespace in options.namespaces or ("",)
         ]
-        tasks.append(asyncio.create_task(_until(stop)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         await operator.stop()
-        stop.set()
         await _end(tasks)
         for task in done:
             task.result()
@@ -62,24 +60,25 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
         await health.stop()
 
 
-async def _kopf(operator: Operator, stop: asyncio.Event) -> None:
-    await kopf.operator(
+async def _watches(operator: Operator) -> list[asyncio.Task[object]]:
+    """Kopf's tasks. Run by hand: `kopf.operator` would end every task of the loop with its own."""
+    tasks = await kopf.spawn_tasks(
         registry=handlers.registry(operator),
         settings=kopf.OperatorSettings(),
         clusterwide=not operator.options.namespaces,
         namespaces=operator.options.namespaces,
         standalone=True,
-        stop_flag=stop,
     )
+    return list(tasks)
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    await asyncio.wait(tasks, timeout=3.0)
+def _take_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _end(tasks: list[asyncio.Task[object]]) -> None:
     for task in tasks:
         task.cancel()
-    with suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _until(stop: asyncio.Event) -> None:
-    await stop.wait()
+    await asyncio.wait(tasks, timeout=5.0)

@@ -18,21 +18,12 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
     kopf.on.login(registry=found, id="login")(_login)
     kopf.on.startup(registry=found, id="settings")(_settings)
 
-    def observe(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002 - Kopf's
+    async def observe(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002 - Kopf's
         operator.observe(body, deleted=type == "DELETED")
 
     for plural in PLURALS.values():
-        kopf.on.event(GROUP, VERSION, plural, registry=found, id="observe")(_asynchronous(observe))
+        kopf.on.event(GROUP, VERSION, plural, registry=found, id="observe")(observe)
     return found
-
-
-def _asynchronous(handler: Any) -> Any:
-    """Kopf runs plain functions in threads; the store belongs to the event loop."""
-
-    async def handle(**kwargs: Any) -> None:
-        handler(**kwargs)
-
-    return handle
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo:

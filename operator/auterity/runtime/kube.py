@@ -18,10 +18,7 @@ JSON = dict[str, Any]
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10)
 PAGE: Final = 500
 MERGE_PATCH: Final = "application/merge-patch+json"
-METADATA_ONLY: Final = (
-    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-)
+METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 
 class KubeError(Exception):
@@ -37,6 +34,7 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo:
 
     Raises kopf.LoginError if there are none.
     """
+    kwargs.setdefault("settings", kopf.OperatorSettings())
     found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
     if found is None:
         raise kopf.LoginError("neither a pod's ServiceAccount nor a kubeconfig was found")
@@ -52,7 +50,7 @@ class Kube:
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
 
-    async def call(
+    async def call(  # noqa: PLR0913 - the parts of a request
         self,
         method: str,
         path: str,
@@ -113,10 +111,11 @@ class Kube:
         Ends when the server ends it; the caller watches anew and may have missed changes.
         """
         session = self._open()
-        headers = {"Accept": METADATA_ONLY}
         try:
             async with session.get(
-                self._server + path, params={"limit": "1"}, headers=headers
+                self._server + path,
+                params={"limit": "1"},
+                headers={"Accept": METADATA_ONLY.format("List")},
             ) as answer:
                 version = _checked(answer.status, await answer.read())["metadata"][
                     "resourceVersion"
@@ -125,7 +124,7 @@ class Kube:
             async with session.get(
                 self._server + path,
                 params=params,
-                headers=headers,
+                headers={"Accept": METADATA_ONLY.format("")},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=330),
             ) as answer:
                 if answer.status != 200:  # noqa: PLR2004 - HTTP

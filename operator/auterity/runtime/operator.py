@@ -185,8 +185,12 @@ class Operator:
         if key.kind in CONNECTIONS:
             for user in self.store.users(key):
                 found = self.store.find(user)
-                if found is not None and (not found.ready or Change.EDIT in change):
-                    self.schedule.add(user, urgent=not found.ready)
+                if found is None:
+                    continue
+                # One that was never visited is in the queue anyway.
+                waits = (found.condition("Ready") or {}).get("status") == "False"
+                if waits or Change.EDIT in change:
+                    self.schedule.add(user, urgent=waits)
         elif change & (Change.GONE | Change.NEW | Change.EDIT):
             connection = self.store.find(connection_of(subject))
             if connection is not None and connection.deleting:
