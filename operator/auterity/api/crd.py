@@ -28,8 +28,8 @@ CATEGORY: Final = "integrations"
 
 # The name at the vendor is the object's own name where none is given: giving one later is a change.
 _NAME_IS_FIXED: Final = Rule(
-    "has(self.externalName) == has(oldSelf.externalName)",
-    "externalName cannot change, and cannot be set later",
+    "has(oldSelf.externalName) || !has(self.externalName)",
+    "externalName cannot be set later: the object's own name is in use",
     ".externalName",
 )
 _VENDOR: Final = re.compile(r"[a-z][A-Za-z0-9]*")

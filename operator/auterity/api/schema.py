@@ -245,7 +245,9 @@ class _Rewriter:
             case "string":
                 if "enum" not in raw:
                     _bounded(raw, path, "maxLength", "a string needs max_length")
-            case "integer" | "number" | "boolean":
+            case "number":
+                _exact_minimum(raw)
+            case "integer" | "boolean":
                 pass
             case None if raw.get(FREE_FORM):
                 pass
@@ -335,6 +337,17 @@ def _flowing(text: str) -> str:
     """Without the line breaks of the source; blank lines stay."""
     paragraphs = re.split(r"\n\s*\n", text.strip())
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _exact_minimum(raw: Node) -> None:
+    """The API server truncates the bound when the value is written without a fraction.
+
+    With a minimum of 0.01 it lets 0 pass: github.com/kubernetes/kube-openapi, MinimumNativeType.
+    """
+    least = raw.get("minimum", 0)
+    if least > 0 and least != int(least):
+        rule = Rule(f"self >= {float(least)!r}", f"must be at least {least}")
+        raw[RULES] = [*raw.get(RULES, ()), validation(rule)]
 
 
 def _bounded(raw: Node, path: str, bound: str, problem: str) -> None:

@@ -160,6 +160,17 @@ def test_maps_are_bounded_and_their_keys_checked_by_a_rule() -> None:
     assert field(M, "g")["additionalProperties"]["maxLength"] == 8
 
 
+def test_a_fractional_minimum_is_also_a_rule() -> None:
+    class M(Model):
+        f: Annotated[float, Field(ge=0.25)]
+        """Fraction."""
+        g: Annotated[float, Field(ge=1)]
+        """Whole."""
+
+    assert field(M)[RULES] == [{"rule": "self >= 0.25", "message": "must be at least 0.25"}]
+    assert RULES not in field(M, "g")
+
+
 def test_what_the_engine_fills_in_is_left_out() -> None:
     class M(Model):
         name: Annotated[str, ENGINE]
