@@ -1,0 +1,93 @@
+"""What the operator needs of a cluster besides its CRDs: rights, and a finalizer at admission."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from auterity.api import GROUP, VERSION
+from auterity.api.annotations import FINALIZER
+
+Manifest = dict[str, Any]
+
+POLICY_NAME: Final = f"finalizer.{GROUP}"
+
+
+def rules(plurals: Iterable[str]) -> dict[str, list[Manifest]]:
+    """The operator's rights: `cluster` for what has no namespace, `namespaced` for the rest."""
+    return {
+        "cluster": [
+            *_kept(["clusterconnections"]),
+            # The uid of kube-system tells this cluster from others in marks at vendors.
+            _rule("", ["namespaces"], ["get"], resourceNames=["kube-system"]),
+        ],
+        "namespaced": [
+            *_kept(sorted(["connections", *plurals])),
+            # Credentials are read where a spec refers to them; outputs are written beside it.
+            _rule("", ["secrets"], ["create", "get", "list", "patch", "update", "watch"]),
+            _rule("", ["events"], ["create", "patch"]),
+        ],
+    }
+
+
+def _kept(plurals: list[str]) -> list[Manifest]:
+    """Users create and delete; the operator looks, annotates, finalizes and writes status."""
+    return [
+        _rule(GROUP, plurals, ["get", "list", "patch", "watch"]),
+        _rule(GROUP, [f"{plural}/status" for plural in plurals], ["patch", "update"]),
+        # Outputs name their owner and keep it until they are gone.
+        _rule(GROUP, [f"{plural}/finalizers" for plural in plurals], ["update"]),
+    ]
+
+
+def _rule(group: str, resources: list[str], verbs: list[str], **more: Any) -> Manifest:
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs, **more}
+
+
+def finalizer_policy(plurals: Iterable[str]) -> list[Manifest]:
+    """Sets our finalizer when an integration is created, which saves the operator a write."""
+    return [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": POLICY_NAME},
+            "spec": {
+                # The operator sets a missing finalizer itself: nobody need wait for this policy.
+                "failurePolicy": "Ignore",
+                "reinvocationPolicy": "Never",
+                "matchConstraints": {
+                    "resourceRules": [
+                        {
+                            "apiGroups": [GROUP],
+                            "apiVersions": [VERSION],
+                            "operations": ["CREATE"],
+                            "resources": sorted(plurals),
+                        }
+                    ]
+                },
+                "matchConditions": [
+                    {
+                        "name": "finalizer-is-absent",
+                        "expression": "!has(object.metadata.finalizers) || "
+                        f"!('{FINALIZER}' in object.metadata.finalizers)",
+                    }
+                ],
+                "mutations": [
+                    {
+                        "patchType": "JSONPatch",
+                        "jsonPatch": {
+                            "expression": "has(object.metadata.finalizers)"
+                            " ? [JSONPatch{op: 'add', path: '/metadata/finalizers/-',"
+                            f" value: '{FINALIZER}'}}]"
+                            " : [JSONPatch{op: 'add', path: '/metadata/finalizers',"
+                            f" value: ['{FINALIZER}']}}]"
+                        },
+                    }
+                ],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": POLICY_NAME},
+            "spec": {"policyName": POLICY_NAME},
+        },
+    ]
