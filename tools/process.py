@@ -1,9 +1,7 @@
 """Servers as child processes that never outlive the one who started them."""
 
 import atexit
-import ctypes
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -13,9 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
-# Loaded here: between fork and exec nothing may be imported.
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+ORPHAN = Path(__file__).with_name("orphan.py")
 _running: set["Process"] = set()
 
 
@@ -49,28 +45,16 @@ class Process:
         return self._popen is not None and self._popen.poll() is None
 
     def start(self) -> None:
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            if _libc is not None:
-                _libc.prctl(PR_SET_PDEATHSIG, int(self.orphan_signal))
-                if os.getppid() != parent:
-                    os._exit(1)
-
-        account = pwd.getpwnam(self.user) if self.user else None
+        last_will = [str(int(self.orphan_signal)), str(os.getpid()), self.user or ""]
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
-                self.args,
+                [sys.executable, "-I", "-S", str(ORPHAN), *last_will, *self.args],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env},
                 cwd=self.cwd,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - makes one system call, takes no lock
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
             )
         _running.add(self)
 
