@@ -58,6 +58,20 @@ class Module:
         return cache.once(self.name, inputs, make)
 
 
+def program(folder: Path) -> Path:
+    """Return the program built from the sources in a folder of the repository."""
+    manifest = (folder / "go.mod").read_text()
+    go = _go(manifest)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+
+    def make(target: Path) -> None:
+        args = ["nice", go, "build", "-trimpath", "-o", str(target / folder.name), "."]
+        progress.run(f"building {folder.name}", args, cwd=folder, env=environment)
+
+    sources = [path.read_text() for path in sorted(folder.iterdir()) if path.suffix != ".md"]
+    return cache.once(folder.name, [*sources, _version(go)], make) / folder.name
+
+
 def _go(manifest: str) -> str:
     """The Go on the path where it is new enough for the module, else the wheel's."""
     wanted = _numbers(re.search(r"^go (\S+)", manifest, re.MULTILINE))

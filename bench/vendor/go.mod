@@ -1,0 +1,3 @@
+module auterity.io/bench/vendor
+
+go 1.24

@@ -1,0 +1,224 @@
+// A vendor that is never the bottleneck: the example vendor's API with latency, a rate limit,
+// errors and pages by choice. It speaks the same REST as tests/example.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand"
+	"net"
+	"net/http"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type index map[string]any
+
+type vendor struct {
+	mu      sync.RWMutex
+	indexes map[string]index
+
+	latency time.Duration
+	errors  float64
+	page    int
+	limit   float64
+
+	tokens   float64
+	filledAt time.Time
+
+	calls     [5]atomic.Int64 // GET, LIST, POST, PATCH, DELETE
+	throttled atomic.Int64
+	edited    sync.Map // name -> unix nanoseconds of the last POST or PATCH
+}
+
+const (
+	get = iota
+	list
+	post
+	patch
+	remove
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "address")
+	latency := flag.Duration("latency", 20*time.Millisecond, "time that every call takes")
+	errors := flag.Float64("errors", 0, "share of calls that fail with 500")
+	page := flag.Int("page", 500, "items in a page of a list")
+	limit := flag.Float64("limit", 0, "calls a second before 429; 0: none")
+	flag.Parse()
+	v := &vendor{
+		indexes: map[string]index{}, latency: *latency, errors: *errors, page: *page, limit: *limit,
+		filledAt: time.Now(),
+	}
+	listener, err := net.Listen("tcp", *listen)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("http://%s\n", listener.Addr())
+	panic(http.Serve(listener, v))
+}
+
+func (v *vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/stats" {
+		v.stats(w)
+		return
+	}
+	if v.refuse(w) {
+		return
+	}
+	time.Sleep(v.latency)
+	if v.errors > 0 && rand.Float64() < v.errors {
+		answer(w, 500, index{"message": "internal error"})
+		return
+	}
+	name, one := strings.CutPrefix(r.URL.Path, "/indexes/")
+	switch {
+	case r.URL.Path == "/whoami":
+		answer(w, 200, index{"account": "bench"})
+	case r.URL.Path == "/indexes" && r.Method == http.MethodGet:
+		v.list(w, r.URL.Query().Get("after"))
+	case r.URL.Path == "/indexes" && r.Method == http.MethodPost:
+		v.create(w, r)
+	case one && r.Method == http.MethodGet:
+		v.calls[get].Add(1)
+		v.mu.RLock()
+		found := v.indexes[name]
+		v.mu.RUnlock()
+		if found == nil {
+			answer(w, 404, index{"message": "not found"})
+			return
+		}
+		answer(w, 200, found)
+	case one && r.Method == http.MethodPatch:
+		v.change(w, r, name)
+	case one && r.Method == http.MethodDelete:
+		v.calls[remove].Add(1)
+		v.mu.Lock()
+		found := v.indexes[name]
+		delete(v.indexes, name)
+		v.mu.Unlock()
+		if found == nil {
+			answer(w, 404, index{"message": "not found"})
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		answer(w, 405, index{"message": "no such call"})
+	}
+}
+
+func (v *vendor) create(w http.ResponseWriter, r *http.Request) {
+	v.calls[post].Add(1)
+	made := index{}
+	if json.NewDecoder(r.Body).Decode(&made) != nil || made["name"] == nil {
+		answer(w, 400, index{"message": "name is missing"})
+		return
+	}
+	name := made["name"].(string)
+	made["state"], made["host"] = "ready", name+".vendor.example"
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.indexes[name] != nil {
+		answer(w, 409, index{"message": "exists"})
+		return
+	}
+	v.indexes[name] = made
+	v.edited.Store(name, time.Now().UnixNano())
+	answer(w, 201, made)
+}
+
+func (v *vendor) change(w http.ResponseWriter, r *http.Request, name string) {
+	v.calls[patch].Add(1)
+	changes := index{}
+	if json.NewDecoder(r.Body).Decode(&changes) != nil {
+		answer(w, 400, index{"message": "not JSON"})
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	found := v.indexes[name]
+	if found == nil {
+		answer(w, 404, index{"message": "not found"})
+		return
+	}
+	changed := index{}
+	for key, value := range found {
+		changed[key] = value
+	}
+	for key, value := range changes {
+		changed[key] = value
+	}
+	v.indexes[name] = changed
+	v.edited.Store(name, time.Now().UnixNano())
+	answer(w, 200, changed)
+}
+
+func (v *vendor) list(w http.ResponseWriter, after string) {
+	v.calls[list].Add(1)
+	v.mu.RLock()
+	names := make([]string, 0, len(v.indexes))
+	for name := range v.indexes {
+		if name > after {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	var next any
+	if len(names) > v.page {
+		names = names[:v.page]
+		next = names[v.page-1]
+	}
+	items := make([]index, len(names))
+	for i, name := range names {
+		items[i] = v.indexes[name]
+	}
+	v.mu.RUnlock()
+	answer(w, 200, index{"items": items, "next": next})
+}
+
+func (v *vendor) refuse(w http.ResponseWriter) bool {
+	if v.limit == 0 {
+		return false
+	}
+	v.mu.Lock()
+	now := time.Now()
+	v.tokens = min(v.limit, v.tokens+now.Sub(v.filledAt).Seconds()*v.limit)
+	v.filledAt = now
+	short := v.tokens < 1
+	if !short {
+		v.tokens--
+	}
+	v.mu.Unlock()
+	if short {
+		v.throttled.Add(1)
+		w.Header().Set("Retry-After", "1")
+		answer(w, 429, index{"message": "slow down"})
+	}
+	return short
+}
+
+func (v *vendor) stats(w http.ResponseWriter) {
+	v.mu.RLock()
+	held := len(v.indexes)
+	v.mu.RUnlock()
+	edited := map[string]int64{}
+	v.edited.Range(func(name, at any) bool {
+		edited[name.(string)] = at.(int64)
+		return true
+	})
+	answer(w, 200, index{
+		"held": held, "throttled": v.throttled.Load(), "edited": edited,
+		"get": v.calls[get].Load(), "list": v.calls[list].Load(), "post": v.calls[post].Load(),
+		"patch": v.calls[patch].Load(), "delete": v.calls[remove].Load(),
+	})
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
