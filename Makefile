@@ -63,6 +63,7 @@ check: $(READY) ## Format, lint, types, imports, generated files.
 programs: $(READY) ## Build and install, into the cache, what the tests start.
 	$(call part,control plane,$(BIN)/python -m tools.controlplane build)
 	$(call part,servers,$(BIN)/python -m tools.servers)
+	$(call part,helm,$(BIN)/python -m tools.helm)
 
 .PHONY: test
 test: check programs ## Everything: check, tests, end-to-end tests.

@@ -18,12 +18,14 @@ def rules(plurals: Iterable[str]) -> dict[str, list[Manifest]]:
             *_kept(["clusterconnections"]),
             # The uid of kube-system tells this cluster from others in marks at vendors.
             _rule("", ["namespaces"], ["get"], resourceNames=["kube-system"]),
+            # Kinds that are installed after the operator has started are kept too.
+            _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["list", "watch"]),
         ],
         "namespaced": [
             *_kept(sorted(["connections", *plurals])),
             # Credentials are read where a spec refers to them; outputs are written beside it.
-            _rule("", ["secrets"], ["create", "get", "list", "patch", "update", "watch"]),
-            _rule("", ["events"], ["create", "patch"]),
+            _rule("", ["secrets"], ["create", "get", "list", "patch", "watch"]),
+            _rule("", ["events"], ["create"]),
         ],
     }
 
@@ -32,7 +34,7 @@ def _kept(plurals: list[str]) -> list[Manifest]:
     """Users create and delete; the operator looks, annotates, finalizes and writes status."""
     return [
         _rule(GROUP, plurals, ["get", "list", "patch", "watch"]),
-        _rule(GROUP, [f"{plural}/status" for plural in plurals], ["patch", "update"]),
+        _rule(GROUP, [f"{plural}/status" for plural in plurals], ["patch"]),
         # Outputs name their owner and keep it until they are gone.
         _rule(GROUP, [f"{plural}/finalizers" for plural in plurals], ["update"]),
     ]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from auterity.cli.main import app
+from auterity.cli.main import run as run_operator
 from tests.crds.conftest import JSON, Api
 from tools import cache, helm
 from tools.generate import ROOT
@@ -76,8 +78,30 @@ def test_every_namespace_is_watched_unless_some_are_named(program: Path) -> None
         "ours-auterity-cluster"
     ]
     (deployment,) = of_kind(some, "Deployment")
-    args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert args == ["run", "--namespace=a", "--namespace=b"]
+    assert arguments(deployment) == ["--namespace=a", "--namespace=b"]
+
+
+def arguments(deployment: JSON) -> list[str]:
+    """What its container is started with, beside what is always the same."""
+    args: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[:2] == ["run", "--log-format=json"]
+    return args[2:]
+
+
+def test_the_operator_understands_what_it_is_started_with(program: Path) -> None:
+    values = "--set=clusterName=prod,watchNamespaces={a},args={--allow-insecure-endpoints}"
+    (deployment,) = of_kind(rendered(program, values), "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+
+    command, bound, ignored = app.parse_args(container["args"])[:3]
+    assert command is run_operator
+    assert bound.arguments == {
+        "namespace": ["a"],
+        "cluster_name": "prod",
+        "log_format": "json",
+        "allow_insecure_endpoints": True,
+    }
+    assert ignored == {}
 
 
 def test_the_policy_is_installed_where_it_is_served(program: Path) -> None:
