@@ -1,0 +1,1 @@
+"""CIPipelineBinding at GitHub Actions. https://docs.github.com/en/rest/actions."""
