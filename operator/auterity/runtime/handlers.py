@@ -1,12 +1,11 @@
 """Kopf: three functions and a loop. An event only puts the newest object into the store."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
 from auterity.api import GROUP, VERSION
-from auterity.api.annotations import FINALIZER
 from auterity.runtime.cluster import PLURALS
 from auterity.runtime.kube import login
 from auterity.runtime.operator import Operator
@@ -32,9 +31,10 @@ async def _login(**kwargs: Any) -> kopf.ConnectionInfo:
 
 async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False
-    settings.persistence.finalizer = FINALIZER
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    # Not ours: Kopf drops its own finalizer from every object that none of its handlers keeps.
+    settings.persistence.finalizer = f"{GROUP}/kopf"
+    settings.persistence.progress_storage = _NoProgress()
+    settings.persistence.diffbase_storage = _NoEssence()
     # The server ends each watch before a silent network can: https://github.com/nolar/kopf/issues/585
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 270
@@ -42,3 +42,35 @@ async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.networking.request_timeout = 60
     settings.queueing.idle_timeout = 1.0
     settings.scanning.disabled = False
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """Kopf's change detection, switched off: it would copy and compare every object."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Kopf's handlers here have no progress to keep: an event is taken in at once."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+    def purge(self, **_: Any) -> None:
+        pass
+
+    def touch(self, **_: Any) -> None:
+        pass
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence

@@ -17,6 +17,8 @@ from auterity.engine.cluster import ClusterUnavailable
 JSON = dict[str, Any]
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10)
 PAGE: Final = 500
+CONNECTIONS: Final = 64
+"""Most connections to the API server: a TLS handshake costs more than waiting for a free one."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
@@ -150,7 +152,7 @@ class Kube:
             info = login()
             self._server = info.server.rstrip("/")
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=_tls(info), limit=0),
+                connector=aiohttp.TCPConnector(ssl=_tls(info), limit=CONNECTIONS),
                 headers=info.as_http_headers(),
                 timeout=TIMEOUT,
             )
