@@ -136,6 +136,7 @@ class Keep:
         differences = found.differences
         if not differences:
             if found.observed.phase is Phase.FAILED:
+                self.visit.status["syncedGeneration"] = self.subject.generation
                 return await self._not_ready(found.observed)
             return await self._up_to_date(found)
         if not edited:
@@ -266,7 +267,8 @@ class Keep:
         self._set("written", written)
         self._set("owned", shared_entries(self.want))
         if observed.phase is not Phase.READY:
-            self.visit.status["syncedGeneration"] = self.subject.generation
+            # Not synced yet: what still differs once it is ready is the rest of this edit (such as
+            # autoscaling, which needs a running endpoint), not a change made by someone else.
             return await self._not_ready(observed)
         self.memory = replace(
             self.memory, owned=frozenset(shared_entries(self.want)), written=written
