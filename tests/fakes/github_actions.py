@@ -676,10 +676,11 @@ class GitHubActionsVendor(Vendor):
     def __init__(self) -> None:
         super().__init__()
         self.github = GitHub()
+        self.server = self.github.server
 
     @property
     def violations(self) -> Any:
-        return self.github.server.violations
+        return self.server.violations
 
     @classmethod
     def missing(cls) -> str | None:
@@ -688,10 +689,10 @@ class GitHubActionsVendor(Vendor):
     async def start(self) -> None:
         if reason := specs_missing():
             print(f"GitHub's requests are not held against its description: {reason}")
-        self.url = await self.github.server.start()
+        self.url = await self.server.start()
 
     async def stop(self) -> None:
-        await self.github.server.stop()
+        await self.server.stop()
 
     async def reset(self) -> None:
         self.slow = False

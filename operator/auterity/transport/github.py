@@ -63,7 +63,7 @@ class GitHubConnector(Connector):
     vendor = "github"
     # 5,000 requests an hour, and far fewer than the 100 in flight that GitHub tolerates.
     # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
-    rate_limit: ClassVar[RateLimit] = RateLimit(per_second=1.35, burst=100, concurrent=4)
+    rate_limit: ClassVar[RateLimit] = RateLimit(per_second=1.35, burst=60, concurrent=4)
     one_of = ("token", "app")
 
     token: SecretValue | None = None

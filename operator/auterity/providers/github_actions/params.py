@@ -6,7 +6,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from auterity.api.ci_pipeline_binding import CIPipelineBinding, Environment
-from auterity.api.fields import IMMUTABLE, Keyed, Model, ShortText, Value
+from auterity.api.fields import IMMUTABLE, Keyed, Model, Rule, ShortText, Value
 
 Key = tuple[str, ...]
 """What a binding holds, such as ("secrets", "TOKEN"), ("environments", "prod", "secrets", "TOKEN")
@@ -42,6 +42,15 @@ class Reviewers(Model):
 
 class Protection(Model):
     """What a deployment to an environment has to pass. What is left out is left as it is."""
+
+    rules = (
+        Rule(
+            "(has(self.deployments) && self.deployments == 'Custom') || "
+            "((!has(self.branches) || size(self.branches) == 0) && "
+            "(!has(self.tags) || size(self.tags) == 0))",
+            "branches and tags need deployments: Custom",
+        ),
+    )
 
     environment: EnvironmentName
     """The environment, which must be among the spec's environments."""

@@ -11,6 +11,7 @@ from auterity.engine.errors import Busy, NotFound, Rejected
 from auterity.providers.github_actions.ledger import Ledger
 from auterity.providers.github_actions.params import (
     DeploymentPolicy,
+    Dispatch,
     GitHubActionsBinding,
     Key,
     Protection,
@@ -186,7 +187,8 @@ class Seen:
             "path": path,
             "content": None,
             "branch": ledger.branches.get(path),
-            "dispatch": sent.sent if sent else None,
+            # Every field counts as told, also those that were left out.
+            "dispatch": Dispatch(**dict(sent.sent)) if sent and sent.sent else None,
         }
         if ("workflows", path, "content") in ledger.holds:
             if path not in self.files:
