@@ -52,7 +52,7 @@ def finalizer_policy(plurals: Iterable[str]) -> list[Manifest]:
             "kind": "MutatingAdmissionPolicy",
             "metadata": {"name": POLICY_NAME},
             "spec": {
-                # The operator sets a missing finalizer itself: nobody need wait for this policy.
+                # The operator sets a missing finalizer itself: no failure of this policy matters.
                 "failurePolicy": "Ignore",
                 "reinvocationPolicy": "Never",
                 "matchConstraints": {

@@ -8,6 +8,7 @@ import yaml
 from auterity.api.annotations import FINALIZER
 from auterity.api.kinds import KINDS
 from tests.crds.conftest import Api, integration
+from tools.controlplane import KubectlError
 from tools.manifests import POLICY_NAME, finalizer_policy
 
 
@@ -18,9 +19,22 @@ def policy(api: Api) -> None:
     policies = finalizer_policy(kind.plural for kind in KINDS.values())
     api.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(policies))
     deadline = time.monotonic() + 30
-    while not api.create(integration("VectorIndex"))["metadata"].get("finalizers"):
+    while not in_effect(api):
         assert time.monotonic() < deadline, "the policy never took effect"
         time.sleep(0.5)
+
+
+def in_effect(api: Api) -> bool:
+    """For 5 seconds after a CRD the API server does not know the kind in policies: it answers 503.
+
+    It looks for new schemas that often, and failurePolicy has no say in it.
+    """
+    try:
+        return "finalizers" in api.create(integration("VectorIndex"))["metadata"]
+    except KubectlError as error:
+        if "There can be a delay between when CustomResourceDefinitions" not in str(error):
+            raise
+        return False
 
 
 @pytest.mark.parametrize("kind", ["VectorIndex", "AlertRoute", "ModelDeployment"])

@@ -104,13 +104,12 @@ def test_the_operator_understands_what_it_is_started_with(program: Path) -> None
     assert ignored == {}
 
 
-def test_the_policy_is_installed_where_it_is_served(program: Path) -> None:
-    kind = "MutatingAdmissionPolicy"
+def test_the_policy_is_installed_on_request_where_it_is_served(program: Path) -> None:
+    kind, wanted = "MutatingAdmissionPolicy", "--set=finalizerAtAdmission=true"
 
-    assert len(of_kind(rendered(program, SERVES_POLICIES), kind)) == 1
-    assert of_kind(rendered(program), kind) == []
-    without = rendered(program, SERVES_POLICIES, "--set=finalizerAtAdmission=false")
-    assert of_kind(without, kind) == []
+    assert len(of_kind(rendered(program, wanted, SERVES_POLICIES), kind)) == 1
+    assert of_kind(rendered(program, wanted), kind) == []
+    assert of_kind(rendered(program, SERVES_POLICIES), kind) == []
 
 
 @pytest.mark.parametrize(
