@@ -67,7 +67,7 @@ programs: $(READY) ## Build and install, into the cache, what the tests start.
 
 .PHONY: test
 test: check programs ## Everything: check, tests, end-to-end tests.
-	$(call part,tests,$(BIN)/pytest -n 2 --dist loadfile tests)
+	$(call part,tests,$(BIN)/pytest -n 2 --dist loadgroup tests)
 	$(call part,end-to-end tests,$(BIN)/pytest e2e)
 
 .PHONY: generate

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from enum import Enum
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from auterity.engine.calls import Call, Door
 from auterity.engine.errors import Unavailable
@@ -52,7 +55,7 @@ class FaultProxy:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self.url + aiohttp.client.URL(upstream).path.rstrip("/")
+        return self.url + URL(upstream).path.rstrip("/")
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -69,36 +72,32 @@ class FaultProxy:
         fault = self.plan.get(self.seen)
         self.seen += 1
         body = await request.read()
-        if fault is Fault.THROTTLED_SECONDS:
-            return web.json_response(
-                {"message": "slow down"}, status=429, headers={"Retry-After": str(RETRY_AFTER)}
-            )
-        if fault is Fault.THROTTLED_DATE:
-            from email.utils import format_datetime
-            from datetime import UTC, datetime, timedelta
-
-            when = format_datetime(datetime.now(UTC) + timedelta(seconds=RETRY_AFTER), usegmt=True)
-            return web.json_response({"message": "slow"}, status=429, headers={"Retry-After": when})
-        if fault is Fault.SERVER_ERROR:
-            return web.Response(text=HTML, status=500, content_type="text/html")
-        if fault is Fault.LOST_REQUEST:
-            return self._cut(request)
-        if fault is Fault.WEB_PAGE:
-            return web.Response(text=HTML, content_type="text/html")
-        answer = await self._ask(request, body)
+        match fault:
+            case Fault.THROTTLED_SECONDS:
+                return _throttled(str(RETRY_AFTER))
+            case Fault.THROTTLED_DATE:
+                when = datetime.now(UTC) + timedelta(seconds=RETRY_AFTER)
+                return _throttled(format_datetime(when, usegmt=True))
+            case Fault.SERVER_ERROR | Fault.WEB_PAGE:
+                status = 500 if fault is Fault.SERVER_ERROR else 200
+                return web.Response(text=HTML, status=status, content_type="text/html")
+            case Fault.LOST_REQUEST:
+                return _cut(request)
+        answer, raw = await self._ask(request, body)
         if fault is Fault.LOST_ANSWER:
-            return self._cut(request)
+            return _cut(request)
         if fault is Fault.HALF_JSON:
-            half = (answer.body or b"{}")[: max(1, len(answer.body or b"{}") // 2)]  # type: ignore[arg-type,index]  # bytes here
+            raw = raw or b"{}"
+            half = raw[: max(1, len(raw) // 2)]
             return web.Response(body=half, content_type="application/json")
         return answer
 
-    async def _ask(self, request: web.Request, body: bytes) -> web.Response:
+    async def _ask(self, request: web.Request, body: bytes) -> tuple[web.Response, bytes]:
         assert self._session is not None
-        origin = aiohttp.client.URL(self.upstream).origin()
+        origin = URL(self.upstream).origin()
         async with self._session.request(
             request.method,
-            aiohttp.client.URL(f"{origin}{request.raw_path}", encoded=True),
+            URL(f"{origin}{request.raw_path}", encoded=True),
             data=body or None,
             headers={k: v for k, v in request.headers.items() if k.lower() != "content-length"},
             allow_redirects=False,
@@ -106,17 +105,23 @@ class FaultProxy:
         ) as answer:
             skip = {"transfer-encoding", "content-length", "connection"}
             headers = [(k, v) for k, v in answer.headers.items() if k.lower() not in skip]
-            response = web.Response(body=await answer.read(), status=answer.status)
+            raw = await answer.read()
+            response = web.Response(body=raw, status=answer.status)
             response.headers.popall("Content-Type", None)
             for name, value in headers:
                 response.headers.add(name, value)
-            return response
+            return response, raw
 
-    @staticmethod
-    def _cut(request: web.Request) -> web.StreamResponse:
-        if request.transport is not None:
-            request.transport.abort()
-        raise asyncio.CancelledError
+
+def _throttled(retry_after: str) -> web.Response:
+    headers = {"Retry-After": retry_after}
+    return web.json_response({"message": "slow down"}, status=429, headers=headers)
+
+
+def _cut(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    raise asyncio.CancelledError
 
 
 class Killed(BaseException):

@@ -1,0 +1,1 @@
+"""The demo: five kinds of integration, kept at real servers on this machine."""
