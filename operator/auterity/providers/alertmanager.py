@@ -132,9 +132,8 @@ class AlertmanagerRoute(Provider[AlertmanagerRouteParams, AlertmanagerSession]):
 
     async def read_all(self) -> AsyncIterator[Observed[AlertmanagerRouteParams]]:
         now = await self.session.look()
-        for name in now.document.names():
-            if (observed := self._observed(now, name)) is not None:
-                yield observed
+        for name, part in now.document.parts():
+            yield self._observed_part(now, name, part)
 
     async def create(
         self, want: AlertmanagerRouteParams, owner: str
@@ -159,15 +158,17 @@ class AlertmanagerRoute(Provider[AlertmanagerRouteParams, AlertmanagerSession]):
         await self.session.change(id, lambda document: document.remove(id), removes=True)
 
     def _observed(self, now: Configuration, id: str) -> Observed[AlertmanagerRouteParams] | None:
-        declared, loaded = now.part(id), now.active.part(id)
-        part = declared or loaded
-        if part is None:
-            return None
+        part = now.document.part(id) or now.active.part(id)
+        return None if part is None else self._observed_part(now, id, part)
+
+    def _observed_part(
+        self, now: Configuration, id: str, part: Part
+    ) -> Observed[AlertmanagerRouteParams]:
         phase, message = Phase.READY, None
-        if declared is None:
-            phase, message = Phase.DELETING, now.words or f"taken out, though not yet: {NOT_LOADED}"
-        elif now.pending(id):
-            phase, message = Phase.PENDING, now.words or NOT_LOADED
+        if now.pending(id):
+            gone = now.document.part(id) is None
+            phase = Phase.DELETING if gone else Phase.PENDING
+            message = now.words or f"{'taken out' if gone else 'written'}; {NOT_LOADED}"
         return Observed(
             id=id,
             actual=_decoded(id, part),

@@ -7,7 +7,8 @@ https://prometheus.io/docs/alertmanager/latest/management_api/
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
@@ -28,10 +29,14 @@ ONE_BY_ONE: Final = ".one-by-one"
 """Ending of the Secret's key that says how many changes are to be tried one at a time."""
 LARGEST_SECRET: Final = 1_000_000
 """Bytes; Kubernetes refuses Secrets above 1 MiB."""
+SILENCES: Final = 3
+"""Calls in a row without an answer after which a change is taken for the reason."""
 MOST_REFUSALS: Final = 256
+MOST_DOCUMENTS: Final = 4
+"""Parsed documents that are kept: the present one, the last good one, and their successors."""
 _REFUSED: Final = "failed to reload config"
 NOT_LOADED: Final = (
-    "written; Alertmanager has not loaded it yet: the kubelet takes a minute or two to bring a "
+    "Alertmanager has not loaded the change yet: the kubelet takes a minute or two to bring a "
     "changed Secret to its file"
 )
 
@@ -99,7 +104,7 @@ class Configuration:
     version: str
     document: Document
     good: Document | None
-    """The configuration loaded before the present one was written."""
+    """The configuration that was loaded before `document` was written, unless `document` is."""
     active: Document
     """What Alertmanager has loaded: `document`, `good`, or what it tells, with secrets masked."""
     accepted: bool
@@ -114,12 +119,15 @@ class Configuration:
 
     def pending(self, name: str) -> bool:
         """Whether Alertmanager has something else loaded of this route than is declared."""
+        if self.active is self.document:
+            return False
         declared, loaded = self.document.part(name), self.active.part(name)
         if declared is None or loaded is None or self.known:
             return declared != loaded
-        return not carries(loaded.route, declared.route) or not carries(
-            loaded.receivers, declared.receivers
-        )
+        if not carries([loaded.route, loaded.receivers], [declared.route, declared.receivers]):
+            return True
+        # Only its secrets may differ, and those are not told.
+        return not self.accepted and self.good is not None and declared != self.good.part(name)
 
     @property
     def known(self) -> bool:
@@ -148,8 +156,12 @@ class AlertmanagerSession(RestSession):
         self._secrets = secrets
         self._secret, self._key = connector.config_secret.name, connector.config_secret.key
         self._writing = asyncio.Lock()
+        self._documents: dict[str, Document] = {}
+        self._seen = ""
+        """The last document that Alertmanager was seen to have loaded."""
+        self._silences = 0
         self._refusals: dict[str, str] = {}
-        """Why Alertmanager refused a configuration, by its digest: it is not written again."""
+        """Why Alertmanager refused a route, by a digest of all that this depends on."""
 
     @property
     def url(self) -> str:
@@ -159,14 +171,19 @@ class AlertmanagerSession(RestSession):
     async def look(self) -> Configuration:
         """The Secret and what is loaded. Raises DependencyNotReady if there is no configuration."""
         data, version, document = await self._read()
-        loaded, accepted = await self._loaded()
-        good = _parsed(data.get(self._key + LAST_GOOD))
-        if loaded == _hash(data[self._key]):
-            active = document
-        elif good is not None and loaded == _hash(data[self._key + LAST_GOOD]):
-            active = good
-        else:
-            active = await self._told()
+        try:
+            loaded, accepted = await self._loaded()
+        except Unavailable:
+            await self._survive(data, version, document)
+            raise
+        self._silences = 0
+        good, active = None, document
+        if loaded != _hash(data[self._key]):
+            good = self._former(former := data.get(self._key + LAST_GOOD))
+            from_secret = former is not None and loaded == _hash(former)
+            active = good if good is not None and from_secret else await self._told()
+        if active is document:
+            self._seen = data[self._key]
         tries = data.get(self._key + ONE_BY_ONE, "")
         return Configuration(
             data, version, document, good, active, accepted, int(tries) if tries.isdigit() else 0
@@ -187,7 +204,7 @@ class AlertmanagerSession(RestSession):
         """
         async with self._writing:
             now = await self.look()
-            digest = await self._write_edited(now, edit, removes=removes)
+            digest = await self._write_edited(name, now, edit, removes=removes)
         if digest is None:
             return await self.settled(name)
         after = await self._load(name)
@@ -195,27 +212,27 @@ class AlertmanagerSession(RestSession):
         return after
 
     async def _write_edited(
-        self, now: Configuration, edit: Callable[[Document], None], *, removes: bool
+        self, name: str, now: Configuration, edit: Callable[[Document], None], *, removes: bool
     ) -> str | None:
-        """Write an edited document; its digest, or None if the edit changes nothing."""
-        before = now.document.text()
-        edit(now.document)
-        text = now.document.text()
-        if text == before:
+        """Write an edited document; a digest of the edited route, None if nothing changes."""
+        draft = now.document.copy()
+        edit(draft)
+        if draft.text() == now.document.text():
             return None
-        self._refuse(_digest(text))
+        digest = _digest(draft, name)
+        self._refuse(digest)
         if not removes and (newer := await self._turn(now)) is not now:
-            return await self._write_edited(newer, edit, removes=True)
+            return await self._write_edited(name, newer, edit, removes=True)
         former = self._key if now.active is not now.good else self._key + LAST_GOOD
-        await self._write(now, text, now.data[former], max(0, now.one_by_one - 1))
-        return _digest(text)
+        await self._write(now, draft, now.data[former], max(0, now.one_by_one - 1))
+        return digest
 
     async def _turn(self, now: Configuration) -> Configuration:
         """What is there once Alertmanager has taken what it was given before; else raises Busy.
 
         Only then is a later refusal the fault of a later change.
         """
-        if not now.known or not now.accepted:
+        if now.active is not now.document or not now.accepted:
             words = await self._reload()
             if words is not None:
                 raise Busy(
@@ -242,21 +259,19 @@ class AlertmanagerSession(RestSession):
             if not now.pending(name):
                 return now
             words = now.document.hide(words)
-            if now.good is None or now.active is not now.good:
+            if now.good is None:
                 told = f"written, but Alertmanager refuses the configuration: {words}"
                 return replace(now, words=told)
-            self._remember(_digest(now.data[self._key]), words)
             ours = {*now.document.names(), *now.good.names()}
             changed = [each for each in sorted(ours) if now.pending(each)]
-            for each in changed:
-                now.document.restore(each, now.good)
-            tries = len(changed) if len(changed) > 1 else 0
-            await self._write(now, now.document.text(), now.data[self._key + LAST_GOOD], tries)
+            if len(changed) == 1:
+                self._remember(_digest(now.document, name), words)
+            async with self.door.call("WriteSecret"):
+                await self._withdraw(now.data, now.version, now.document, now.good, changed)
             return await self.look()
 
     async def _read(self) -> tuple[dict[str, str], str, Document]:
-        async with self.door.call("ReadSecret"):
-            found = await self._secrets.read(self._secret)
+        found = await self._secrets.read(self._secret)
         where = f"Secret {self._secret}"
         if found is None:
             raise DependencyNotReady(f"{where}, Alertmanager's configuration, does not exist")
@@ -266,17 +281,15 @@ class AlertmanagerSession(RestSession):
                 f"{where} has no key {self._key}, Alertmanager's configuration"
             )
         try:
-            return data, version, Document(data[self._key])
+            return data, version, self._document(data[self._key])
         except Unreadable as error:
             raise DependencyNotReady(
                 f"key {self._key} of {where} is no configuration of Alertmanager: {error}; mend it"
             ) from None
 
-    async def _write(self, now: Configuration, text: str, good: str, one_by_one: int) -> None:
-        data = {**now.data, self._key: text, self._key + LAST_GOOD: good}
-        data.pop(self._key + ONE_BY_ONE, None)
-        if one_by_one:
-            data[self._key + ONE_BY_ONE] = str(one_by_one)
+    async def _write(self, now: Configuration, draft: Document, good: str, one_by_one: int) -> None:
+        data = {**now.data, self._key: draft.text(), self._key + LAST_GOOD: good}
+        data = self._counted(data, one_by_one)
         if sum(len(value.encode()) for value in data.values()) > LARGEST_SECRET:
             raise Rejected(
                 f"Secret {self._secret} would become larger than Kubernetes allows (1 MiB); "
@@ -284,6 +297,62 @@ class AlertmanagerSession(RestSession):
             )
         async with self.door.call("WriteSecret"):
             await self._secrets.write(self._secret, data, now.version)
+        self._keep(draft.text(), draft)
+
+    async def _withdraw(
+        self,
+        data: Mapping[str, str],
+        version: str,
+        document: Document,
+        good: Document,
+        changed: Sequence[str],
+    ) -> None:
+        """Take back what these routes have changed since the last good document."""
+        draft = document.copy()
+        for each in changed:
+            draft.restore(each, good)
+        several = len(changed) if len(changed) > 1 else 0
+        await self._secrets.write(
+            self._secret, self._counted({**data, self._key: draft.text()}, several), version
+        )
+
+    async def _survive(self, data: Mapping[str, str], version: str, document: Document) -> None:
+        """Where Alertmanager is silent since a change, the change may be why it cannot start.
+
+        It comes back with the last good configuration, and the change is then tried again. Not
+        through the door, which an unanswering Alertmanager closes.
+        """
+        self._silences += 1
+        good = self._former(data.get(self._key + LAST_GOOD))
+        if self._silences < SILENCES or data[self._key] == self._seen or good is None:
+            return
+        ours = sorted({*document.names(), *good.names()})
+        if changed := [each for each in ours if document.part(each) != good.part(each)]:
+            with suppress(Busy):
+                await self._withdraw(data, version, document, good, changed)
+
+    def _counted(self, data: Mapping[str, str], one_by_one: int) -> dict[str, str]:
+        key = self._key + ONE_BY_ONE
+        rest = {name: value for name, value in data.items() if name != key}
+        return {**rest, key: str(one_by_one)} if one_by_one else rest
+
+    def _document(self, text: str) -> Document:
+        """The document, parsed once for all who look at it."""
+        document = self._documents.get(text) or Document(text)
+        self._keep(text, document)
+        return document
+
+    def _keep(self, text: str, document: Document) -> None:
+        self._documents.pop(text, None)
+        self._documents[text] = document
+        while len(self._documents) > MOST_DOCUMENTS:
+            del self._documents[next(iter(self._documents))]
+
+    def _former(self, text: str | None) -> Document | None:
+        try:
+            return None if text is None else self._document(text)
+        except Unreadable:
+            return None
 
     async def _loaded(self) -> tuple[float, bool]:
         """The hash of what is loaded, and whether the last load succeeded."""
@@ -338,15 +407,8 @@ def _unreachable(answer: http.Answer) -> Failure | None:
     return None if _is_refusal(answer) else http.held(answer)
 
 
-def _parsed(text: str | None) -> Document | None:
-    try:
-        return None if text is None else Document(text)
-    except Unreadable:
-        return None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(document: Document, name: str) -> str:
+    return hashlib.sha256(document.essence(name).encode()).hexdigest()
 
 
 def _hash(text: str) -> float:

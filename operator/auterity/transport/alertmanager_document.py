@@ -24,6 +24,8 @@ MASKED: Final = "<secret>"
 """What Alertmanager tells instead of any secret."""
 SHORTEST_SECRET: Final = 6
 _TEXT: Final = "tag:yaml.org,2002:str"
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:ms|[smhdwy]))+")
 _LONG_UNITS: Final = {"d": 24, "w": 168, "y": 8760}
 
@@ -53,7 +55,7 @@ class Document:
     def __init__(self, text: str) -> None:
         """Raises Unreadable."""
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
             raise Unreadable(f"it is not YAML{line}") from None
@@ -63,12 +65,24 @@ class Document:
             raise Unreadable("it has no route")
         _unresolve(root)
         self._root = root
+        self._text: str | None = None
+
+    def copy(self) -> "Document":
+        """The same, to be edited: parsing it again would take several times as long."""
+        other = Document.__new__(Document)
+        root = _copy(self._root, {})
+        assert isinstance(root, MappingNode)  # noqa: S101 - as what it is a copy of
+        other._root = root  # noqa: SLF001 - same class
+        other._text = None  # noqa: SLF001
+        return other
 
     def text(self) -> str:
         """The document as it is to be written."""
-        return str(
-            yaml.serialize(self._root, Dumper=yaml.SafeDumper, allow_unicode=True, width=2**31)
-        )
+        if self._text is None:
+            self._text = str(
+                yaml.serialize(self._root, Dumper=_DUMPER, allow_unicode=True, width=2**30)
+            )
+        return self._text
 
     def names(self) -> list[str]:
         """The routes that carry a mark, in order."""
@@ -84,13 +98,30 @@ class Document:
         Raises Conflict if several could be meant.
         """
         route = self._find(name)
-        if route is None:
-            return None
-        match = MARKED.fullmatch(_receiver(route))
-        used = _used(route)
-        receivers = {n: plain(node) for n, node in self._receivers() if n in used}
-        owner = match["owner"].replace("%3A", ":") if match else None
-        return Part(owner, plain(route), receivers)
+        return None if route is None else _part(route, dict(self._receivers()))
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Every route that carries a mark, by its name."""
+        receivers = dict(self._receivers())
+        for route in self._routes():
+            if match := MARKED.fullmatch(_receiver(route)):
+                yield match["name"], _part(route, receivers)
+
+    def essence(self, name: str) -> str:
+        """All but the other routes that carry a mark: what a refusal of this one can depend on."""
+        whole = plain(self._root)
+        others: set[str] = set()
+        kept = []
+        told = [said for said in whole["route"].get("routes") or () if isinstance(said, dict)]
+        for route, said in zip(self._routes(), told, strict=True):
+            match = MARKED.fullmatch(_receiver(route))
+            if match and match["name"] != name:
+                others |= _used(route)
+            else:
+                kept.append(said)
+        whole["route"]["routes"] = kept
+        whole["receivers"] = [plain(node) for key, node in self._receivers() if key not in others]
+        return json.dumps(whole)
 
     def receiver_names(self) -> set[str]:
         """Every receiver."""
@@ -102,6 +133,7 @@ class Document:
         A new route stands before all that carry no mark: they could keep its alerts to themselves.
         Raises Conflict if a receiver of such a name is not this route's.
         """
+        self._text = None
         old = self._find(name)
         before = _used(old) if old is not None else set()
         present = dict(self._receivers())
@@ -127,6 +159,7 @@ class Document:
 
     def remove(self, name: str) -> None:
         """Take a route out, and the receivers that nothing else leads to."""
+        self._text = None
         route = self._find(name)
         if route is not None:
             self._list(_get(self._root, "route"), "routes").value.remove(route)
@@ -134,6 +167,7 @@ class Document:
 
     def restore(self, name: str, other: "Document") -> None:
         """Make a route as it is in another document; gone if it has none."""
+        self._text = None
         theirs = other._find(name)  # noqa: SLF001 - same class
         mine = self._find(name)
         if theirs is None:
@@ -268,6 +302,33 @@ def _unresolve(node: Node) -> None:
     for item in node.value:
         for child in item if isinstance(item, tuple) else (item,):
             _unresolve(child)
+
+
+def _copy(node: Node, copies: dict[int, Node]) -> Node:
+    """A node and all below it but scalars, which are replaced and never edited.
+
+    What several refer to by an anchor stays one.
+    """
+    if (known := copies.get(id(node))) is not None:
+        return known
+    if isinstance(node, MappingNode):
+        mapping = MappingNode(node.tag, [], flow_style=node.flow_style)
+        copies[id(node)] = mapping
+        mapping.value = [(key, _copy(value, copies)) for key, value in node.value]
+        return mapping
+    if isinstance(node, SequenceNode):
+        sequence = SequenceNode(node.tag, [], flow_style=node.flow_style)
+        copies[id(node)] = sequence
+        sequence.value = [_copy(item, copies) for item in node.value]
+        return sequence
+    return node
+
+
+def _part(route: MappingNode, receivers: Mapping[str, MappingNode]) -> Part:
+    match, used = MARKED.fullmatch(_receiver(route)), _used(route)
+    owner = match["owner"].replace("%3A", ":") if match else None
+    defined = sorted(used & receivers.keys())
+    return Part(owner, plain(route), {name: plain(receivers[name]) for name in defined})
 
 
 def _get(node: Node | None, key: str) -> Node | None:
