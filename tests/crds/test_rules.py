@@ -51,7 +51,10 @@ VECTOR_INDEX_REFUSALS = [
     ({"acme": {}}, "exactly one of tier, pods must be set"),
     ({"acme": {"tier": "s", "pods": 1}}, "spec.acme: Invalid value"),
     ({"acme": {"pods": 11}}, "spec.acme.pods: Invalid value"),
-    ({"acme": {"pods": 1, "tags": {"k" * 129: "v"}}}, "every key has at most 128 characters"),
+    (
+        {"acme": {"pods": 1, "tags": {"k" * 129: "v"}}},
+        "every key has at least 1 characters and at most 128",
+    ),
     ({"acme": {"pods": 1, "tags": {f"k{i}": "" for i in range(51)}}}, "spec.acme.tags: Too many"),
     ({"acme": {"pods": 1, "peers": ["a", "a"]}}, "spec.acme.peers[1]: Duplicate value"),
     (

@@ -317,12 +317,17 @@ def _respell_keys(raw: Node, path: str) -> None:
         if others:
             raise SchemaError(path, "several patterns for keys")
     wants, words = [], []
-    if "maxLength" in keys:
-        wants.append(f"size(k) <= {keys['maxLength']}")
-        words.append(f"at most {keys['maxLength']} characters")
-    if pattern := keys.get("pattern"):
+    if least := keys.pop("minLength", 0):
+        wants.append(f"size(k) >= {least}")
+        words.append(f"at least {least} characters")
+    if most := keys.pop("maxLength", None):
+        wants.append(f"size(k) <= {most}")
+        words.append(f"at most {most} characters")
+    if pattern := keys.pop("pattern", None):
         wants.append(f"k.matches({_quoted(pattern)})")
         words.append(f"the form {pattern}")
+    if unsaid := keys.keys() - {"type", *_DROPPED}:
+        raise SchemaError(path, f"no rule is made of {', '.join(sorted(unsaid))} of its keys")
     if wants:
         rule = Rule(f"self.all(k, {' && '.join(wants)})", f"every key has {' and '.join(words)}")
         raw[RULES] = [*raw.get(RULES, ()), validation(rule)]

@@ -155,7 +155,12 @@ def test_maps_are_bounded_and_their_keys_checked_by_a_rule() -> None:
 
     assert field(M)["additionalProperties"] == {"type": "string", "maxLength": 256}
     assert field(M)["maxProperties"] == 50
-    assert field(M)[RULES][0]["rule"] == "self.all(k, size(k) <= 128)"
+    assert field(M)[RULES] == [
+        {
+            "rule": "self.all(k, size(k) >= 1 && size(k) <= 128)",
+            "message": "every key has at least 1 characters and at most 128 characters",
+        }
+    ]
     assert field(M, "g")[RULES][0]["rule"] == r"self.all(k, k.matches('^\\w+\'$'))"
     assert field(M, "g")["additionalProperties"]["maxLength"] == 8
 
@@ -332,6 +337,11 @@ class AnyValues(Model):
     """Map."""
 
 
+class NamedKeys(Model):
+    f: Annotated[dict[Literal["a", "b"], Short], Field(max_length=3)]
+    """Map."""
+
+
 class Anything(Model):
     f: Any
     """Anything."""
@@ -445,6 +455,7 @@ class DefaultedChoice(Model):
         (UnboundedMap, "spec.f: a map needs max_length"),
         (UnboundedValues, "spec.f.*: a string needs max_length"),
         (AnyValues, "spec.f: the type of its values is not given"),
+        (NamedKeys, "spec.f: no rule is made of enum of its keys"),
         (Anything, "spec.f: no single type"),
         (Union, "spec.f: a union; use one optional field each, and one_of"),
         (OptionalUnion, "spec.f: a union"),
