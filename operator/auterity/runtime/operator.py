@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from auterity.engine import reconcile
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
+from auterity.engine.conditions import Reason
 from auterity.engine.connections import Connections
 from auterity.engine.contract import Connector
 from auterity.engine.declared import Providers
@@ -56,6 +57,8 @@ class Operator:
         self.store = Store()
         self.synced = False
         self.stopping = False
+        self._renewed: set[Key] = set()
+        """Connections whose credentials were written and have not proved good since."""
 
     async def start(self, identity: str) -> None:
         """Learn what exists, then begin to visit it: connections first."""
@@ -119,12 +122,11 @@ class Operator:
         """A Secret was written or deleted: whoever uses it looks again."""
         if not self.synced:
             return
-        for key in self.connections.using_secret(namespace, name):
-            self.connections.doubt(key)
-            self.schedule.add(key)
-        for key in self.store.waiting(Key("Secret", namespace, name), {}):
+        waiting = self.store.waiting(Key("Secret", namespace, name), {})
+        for key in {*self.connections.using_secret(namespace, name), *waiting}:
             if key.kind in CONNECTIONS:
                 self.connections.doubt(key)
+                self._renewed.add(key)
             self.schedule.add(key)
 
     async def _learn_all(self, kind: str, namespace: str) -> None:
@@ -152,16 +154,28 @@ class Operator:
         if subject is None:
             return Verdict("Gone", gone=True)
         if key.kind not in CONNECTIONS:
-            return await reconcile.visit(self.engine, subject, urgent=urgent)
+            verdict = await reconcile.visit(self.engine, subject, urgent=urgent)
+            if verdict.outcome == Reason.CREDENTIALS_REJECTED:
+                # Whether they are still good for anything is told by the connection.
+                self.schedule.add(connection_of(subject), urgent=False)
+            return verdict
+        verdict = await self._verify(subject)
+        if verdict.outcome == Reason.READY and key in self._renewed:
+            self._renewed.discard(key)
+            self._wake_users(key, all_of_them=False)
+        return verdict
+
+    async def _verify(self, subject: Subject) -> Verdict:
+        extra = {"object": str(subject.key)}
         try:
             with private():
                 return await self.connections.visit(subject)
         except SubjectGone:
             return Verdict("Gone", gone=True)
         except ClusterUnavailable as error:
-            log.warning("visit cut short: %s", error, extra={"object": str(key)})
+            log.warning("visit cut short: %s", error, extra=extra)
         except Exception as error:  # noqa: BLE001 - a bug must not end the loop
-            log.error("visit failed: %s", type(error).__name__, extra={"object": str(key)})  # noqa: TRY400 - a traceback may quote secrets
+            log.error("visit failed: %s", type(error).__name__, extra=extra)  # noqa: TRY400 - a traceback may quote secrets
         return Verdict("InternalError", Again.RETRY)
 
     def _settled(self, key: Key, verdict: Verdict) -> None:
@@ -183,18 +197,21 @@ class Operator:
         for waiter in self.store.waiting(key, subject.labels):
             self.schedule.add(waiter)
         if key.kind in CONNECTIONS:
-            for user in self.store.users(key):
-                found = self.store.find(user)
-                if found is None:
-                    continue
-                # One that was never visited is in the queue anyway.
-                waits = (found.condition("Ready") or {}).get("status") == "False"
-                if waits or Change.EDIT in change:
-                    self.schedule.add(user, urgent=waits)
+            self._wake_users(key, all_of_them=Change.EDIT in change)
         elif change & (Change.GONE | Change.NEW | Change.EDIT):
             connection = self.store.find(connection_of(subject))
             if connection is not None and connection.deleting:
                 self.schedule.add(connection.key)
+
+    def _wake_users(self, connection: Key, *, all_of_them: bool) -> None:
+        for user in self.store.users(connection):
+            found = self.store.find(user)
+            if found is None:
+                continue
+            # One that was never visited is in the queue anyway.
+            waits = (found.condition("Ready") or {}).get("status") == "False"
+            if waits or all_of_them:
+                self.schedule.add(user, urgent=waits)
 
     def _lane(self, key: Key) -> Key:
         subject = self.store.find(key)
