@@ -221,10 +221,14 @@ class AlertmanagerSession(RestSession):
             return None
         digest = _digest(draft, name)
         self._refuse(digest)
-        if not removes and (newer := await self._turn(now)) is not now:
-            return await self._write_edited(name, newer, edit, removes=True)
+        if not removes:
+            turn = await self._turn(now)
+            if turn is not now:
+                now, draft = turn, turn.document.copy()
+                edit(draft)
         former = self._key if now.active is not now.good else self._key + LAST_GOOD
-        await self._write(now, draft, now.data[former], max(0, now.one_by_one - 1))
+        left = now.one_by_one if removes else max(0, now.one_by_one - 1)
+        await self._write(now, draft, now.data[former], left)
         return digest
 
     async def _turn(self, now: Configuration) -> Configuration:
@@ -259,11 +263,11 @@ class AlertmanagerSession(RestSession):
             if not now.pending(name):
                 return now
             words = now.document.hide(words)
-            if now.good is None:
-                told = f"written, but Alertmanager refuses the configuration: {words}"
+            # What was taken out is never the reason: nothing else leads to it.
+            changed = [each for each in sorted(now.document.names()) if now.pending(each)]
+            if now.good is None or name not in changed:
+                told = f"waits, as Alertmanager refuses the configuration: {words}"
                 return replace(now, words=told)
-            ours = {*now.document.names(), *now.good.names()}
-            changed = [each for each in sorted(ours) if now.pending(each)]
             if len(changed) == 1:
                 self._remember(_digest(now.document, name), words)
             async with self.door.call("WriteSecret"):
@@ -326,7 +330,7 @@ class AlertmanagerSession(RestSession):
         good = self._former(data.get(self._key + LAST_GOOD))
         if self._silences < SILENCES or data[self._key] == self._seen or good is None:
             return
-        ours = sorted({*document.names(), *good.names()})
+        ours = sorted(document.names())
         if changed := [each for each in ours if document.part(each) != good.part(each)]:
             with suppress(Busy):
                 await self._withdraw(data, version, document, good, changed)

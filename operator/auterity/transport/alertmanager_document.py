@@ -23,6 +23,9 @@ MARKED: Final = re.compile(r"auterity:(?P<owner>[^:]+):(?P<name>.+)", re.DOTALL)
 MASKED: Final = "<secret>"
 """What Alertmanager tells instead of any secret."""
 SHORTEST_SECRET: Final = 6
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_VALUE: Final = re.compile(r"`[^`]*`|[a-z]+://[^\s\"]+")
+"""How a value stands in an error of Alertmanager's parser."""
 _TEXT: Final = "tag:yaml.org,2002:str"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -190,8 +193,11 @@ class Document:
                 everything.value.append(config)
 
     def hide(self, words: str) -> str:
-        """Words of Alertmanager about this document, without anything that may be secret."""
-        words = re.sub(r"`[^`]*`", f"`{HIDDEN}`", words)
+        """Words of Alertmanager about this document or an older one, without what may be secret."""
+        if 'parse "' in words:
+            # An error about a URL quotes all of it, and then the part that is wrong.
+            words = _QUOTED.sub(HIDDEN, words)
+        words = _VALUE.sub(HIDDEN, words)
         values = set(_values(_get(self._root, "receivers"))) | set(
             _values(_get(self._root, "global"))
         )

@@ -153,16 +153,26 @@ async def test_a_refusal_that_shows_only_when_the_file_arrives_is_withdrawn(rout
     assert routes.harness.vendor_writes() == [], "what was refused is not written again"
 
 
-async def test_a_secret_that_alertmanager_refuses_is_noticed_and_not_told(routes: Routes):
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("ftp://{}", "unsupported scheme"),
+        ("https://user:leakyLEAKY77/{}", "invalid port"),
+        ("https://a b.{}", "invalid character"),
+    ],
+)
+async def test_a_secret_that_alertmanager_refuses_is_noticed_and_not_told(
+    routes: Routes, bad: str, words: str
+):
     leaky = "hooks.example.com/services/T0/B0/leakyLEAKY77"
     chat = {"webhookUrl": {"secretKeyRef": {"name": "chat", "key": "url"}}}
     routes.cluster.put_secret("chat", {"url": f"https://{leaky}"})
     routes.apply("page", receivers=[{"name": "chat", "slack": chat}])
     assert (await routes.rounds(2))["page"] == "Ready"
-    routes.cluster.put_secret("chat", {"url": f"ftp://{leaky}"})
+    routes.cluster.put_secret("chat", {"url": bad.format(leaky)})
     assert (await routes.rounds(2))["page"] == "SpecRejected"
-    assert "unsupported scheme" in routes.message("page")
-    assert leaky not in routes.harness.everything_told()
+    assert words in routes.message("page")
+    assert "leakyLEAKY77" not in routes.harness.everything_told()
     assert f"https://{leaky}" in routes.secret[KEY]
 
 
@@ -244,6 +254,26 @@ async def test_a_configuration_rewritten_on_its_way_counts_as_loaded():
         assert await it.vendor.count() == 2 * 3 + 1
     finally:
         await stop(it)
+
+
+async def test_a_route_goes_while_the_configuration_is_refused_for_another_reason(routes: Routes):
+    routes.apply("page")
+    routes.apply("stays")
+    await routes.rounds(2)
+    broken = routes.secret[KEY].replace("receiver: nobody", "receiver: missing")
+    routes.write(broken)
+    routes.cluster.delete(Key("AlertRoute", NAMESPACE, "page"))
+    assert await routes.visit("page") == "Deleting"
+    assert 'undefined receiver "missing"' in routes.message("page")
+    assert "page/hook" not in routes.secret[KEY]
+    routes.write(routes.secret[KEY].replace("receiver: missing", "receiver: nobody"))
+    assert await routes.visit("page") == "gone"
+    assert await routes.visit("stays") == "Ready"
+
+
+def test_words_about_a_file_that_is_no_longer_the_present_one_show_no_secret():
+    words = 'parse "https://hooks.example.com/old\\"er": bad; `abc-def`; ftp://old.example.com/x'
+    assert Document(OTHERS).hide(words) == "parse <secret>: bad; <secret>; <secret>"
 
 
 async def test_a_receiver_of_that_name_is_not_overwritten(routes: Routes):
