@@ -1,0 +1,1 @@
+"""Keycloak: https://www.keycloak.org/docs-api/latest/rest-api/index.html."""
