@@ -1,4 +1,4 @@
-"""A real Alertmanager 0.31, fed like by a kubelet from the Secret that its configuration is in.
+"""A real Alertmanager 0.31.1 (2026-11-24), fed from a Secret as a kubelet does it.
 
 In front of it stands a door of our own that holds every call of the API against the official
 description (`alertmanager.openapi.json`) and then lets Alertmanager answer.
@@ -17,6 +17,7 @@ from auterity.providers.alertmanager import AlertmanagerRoute
 from tests.conformance.vendor import Edit, Refusal, Vendor
 from tests.contract.openapi import Description, Violation
 from tests.fakes.server import FakeServer
+from tools.loopback import answers
 from tools.process import Process
 from tools.servers.alertmanager import Alertmanager
 
@@ -79,8 +80,6 @@ class GuardedAlertmanager(Alertmanager):
         return process
 
     def ready(self) -> bool:
-        from tools.loopback import answers
-
         return answers(f"{self.url}/-/ready", {"Authorization": AUTHORIZATION})
 
 
