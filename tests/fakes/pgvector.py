@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from auterity.providers.pgvector import PgvectorIndex
+from auterity.providers.pgvector.index import PgvectorIndex
 from tests.conformance.vendor import JSON, Edit, Refusal, Vendor
 from tools.loopback import HOST
 from tools.servers.postgres import Postgres

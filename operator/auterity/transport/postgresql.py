@@ -55,7 +55,11 @@ DEADLINE: Final = 30.0
 LONGEST_REASON: Final = 400
 
 # Names are always written in full: another's function or type in some schema must not be taken.
-_SETTINGS: Final = "SET search_path = pg_catalog; SET client_min_messages = warning"
+# The server must notice when the operator's machine is gone, or its locks stay.
+_SETTINGS: Final = (
+    "SET search_path = pg_catalog; SET client_min_messages = warning; SET tcp_keepalives_idle = 60;"
+    "SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+)
 _HASTE: Final = f"{_SETTINGS}; SET lock_timeout = '5s'; SET statement_timeout = '15s'"
 _PATIENCE: Final = f"{_SETTINGS}; SET lock_timeout = 0; SET statement_timeout = 0"
 
@@ -171,9 +175,8 @@ class Sql:
 
 @dataclass(slots=True)
 class _Work:
+    purpose: str
     task: asyncio.Future[None]
-    told: bool = False
-    """Whether somebody has been told how it ended."""
 
 
 class PostgresqlSession(Session):
@@ -225,7 +228,7 @@ class PostgresqlSession(Session):
             async with self.door.call("SELECT") as call:
                 with self.failures(call):
                     connection = await self._connect(_PATIENCE)
-                    opened.push_async_callback(connection.close)
+                    opened.push_async_callback(self._leave, connection)
                     self._exclusive.add(connection)
                     opened.callback(self._exclusive.discard, connection)
                     cursor = await connection.execute(
@@ -237,16 +240,18 @@ class PostgresqlSession(Session):
                 call.status = "ok"
             yield Exclusive(self, connection)
 
-    async def in_background(self, key: str, work: Callable[[], Awaitable[None]]) -> bool:
+    async def in_background(
+        self, key: str, purpose: str, work: Callable[[], Awaitable[None]]
+    ) -> bool:
         """Start work that may take hours; True if it is done at a glance, False if it goes on.
 
-        Raises its failure: now, or at the next call if it comes later.
+        Raises its failure: now, or at the next call for the same purpose if it comes later.
         """
-        await self._raise_untold(key)
+        await self._raise_untold(key, purpose)
         going_on = sum(not other.task.done() for other in self._work.values())
         if going_on >= MOST_IN_BACKGROUND:
             raise Busy(f"waits until fewer than {MOST_IN_BACKGROUND} indexes are being built")
-        begun = _Work(asyncio.ensure_future(work()))
+        begun = _Work(purpose, asyncio.ensure_future(work()))
         self._work[key] = begun
         await asyncio.wait({begun.task}, timeout=GLANCE)
         if not begun.task.done():
@@ -275,20 +280,25 @@ class PostgresqlSession(Session):
             # Cancelling would end the build. Hung up upon, the server notices only after it.
             with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)
-        await asyncio.gather(*(w.task for w in self._work.values()), return_exceptions=True)
+        if tasks := [work.task for work in self._work.values()]:
+            _, late = await asyncio.wait(tasks, timeout=GLANCE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._close_idle()
         if self._authorities is not None:
             self._authorities.unlink(missing_ok=True)
             self._authorities = None
 
-    async def _raise_untold(self, key: str) -> None:
+    async def _raise_untold(self, key: str, purpose: str) -> None:
         work = self._work.get(key)
         if work is None:
             return
         if not work.task.done():
             raise Busy(f"{key} is being worked on")
         del self._work[key]
-        await work.task
+        if work.purpose == purpose:
+            await work.task
 
     async def _short(
         self, label: str, act: "Callable[[Connection], Awaitable[T]]", *, repeatable: bool
@@ -312,10 +322,17 @@ class PostgresqlSession(Session):
                     call.status = "ok"
                     return answer
 
-    async def _keep(self, connection: "Connection") -> None:
-        from psycopg.pq import TransactionStatus
+    async def _leave(self, connection: "Connection") -> None:
+        """The server ends a session some time after it is left, and its locks with it."""
+        sdk = _sdk()
+        if connection.info.transaction_status is sdk.pq.TransactionStatus.IDLE:
+            with suppress(sdk.Error, TimeoutError):
+                async with asyncio.timeout(GLANCE):
+                    await connection.execute("SELECT pg_advisory_unlock_all()")
+        await connection.close()
 
-        if connection.info.transaction_status is TransactionStatus.IDLE:
+    async def _keep(self, connection: "Connection") -> None:
+        if connection.info.transaction_status is _sdk().pq.TransactionStatus.IDLE:
             self._idle.append(connection)
         else:
             await connection.close()
@@ -390,7 +407,8 @@ class PostgresqlSession(Session):
             row_factory=sdk.rows.dict_row,
         )
         try:
-            await connection.execute(settings)
+            async with asyncio.timeout(DEADLINE):
+                await connection.execute(settings)
         except BaseException:
             await connection.close()
             raise

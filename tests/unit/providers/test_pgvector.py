@@ -24,7 +24,8 @@ from auterity.engine.errors import (
     Unavailable,
 )
 from auterity.engine.limits import Budget
-from auterity.providers.pgvector import PgvectorIndex, PgvectorIndexParams
+from auterity.providers.pgvector.index import PgvectorIndex
+from auterity.providers.pgvector.params import PgvectorIndexParams
 from auterity.transport import postgresql
 from auterity.transport.postgresql import PostgresqlConnector, PostgresqlSession, Sql
 from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
@@ -188,6 +189,28 @@ async def test_a_long_build_blocks_neither_the_visit_nor_the_budget(server, prov
 
 
 @pytest.mark.usefixtures("somebodys_table")
+async def test_the_progress_of_a_build_is_told_in_quarters(server, provider):
+    await server.ask(
+        "ALTER TABLE map ADD wide vector(64)",
+        "INSERT INTO map (wide) SELECT (SELECT array_agg(random()) FROM generate_series(1, 64) "
+        "WHERE n > 0)::real[]::vector FROM generate_series(1, 5000) n",
+    )
+    want = PgvectorIndexParams(name="places", dimension=64, table="map", column="wide")
+    id = await provider.create(want, MARK)
+    told = set()
+    async with asyncio.timeout(60):
+        while (observed := await provider.read(id)).phase is Phase.PENDING:
+            told.add(observed.message)
+            await asyncio.sleep(0.02)
+    assert observed.phase is Phase.READY
+    loading = {message for message in told if "loading tuples, " in message}
+    assert loading
+    assert all(
+        message.endswith((" 0 %", " 25 %", " 50 %", " 75 %", " 100 %")) for message in loading
+    )
+
+
+@pytest.mark.usefixtures("somebodys_table")
 async def test_an_operator_that_starts_anew_takes_over_the_build(server, provider, open_):
     async with unfinished_business(server):
         id = await provider.create(ON_A_TABLE, MARK)
@@ -308,8 +331,8 @@ async def test_a_taken_over_table_keeps_its_comment(server, provider):
 @pytest.mark.usefixtures("somebodys_table")
 async def test_a_table_is_not_taken_for_an_index(server, provider):
     await server.foreign({"dimension": 3}, "places", None)
-    with pytest.raises(Conflict, match="is a table"):
-        await provider.update("public.places", ON_A_TABLE, frozenset(), MARK)
+    with pytest.raises(Conflict, match="taken by something else"):
+        await provider.update("public.map.places", ON_A_TABLE, frozenset(), MARK)
 
 
 async def test_a_table_that_others_depend_on_is_not_dropped(server, provider):

@@ -63,16 +63,17 @@ class PgvectorOnATable(Pgvector):
             self._user.execute("INSERT INTO app.documents (title) VALUES ('draft')")
 
     async def tamper(self, id: str) -> str:
+        name = id.rpartition(".")[2]
         await self.ask(
-            f"DROP INDEX {id}",
-            f"CREATE INDEX {id.partition('.')[2]} ON app.documents "
+            f"DROP INDEX app.{name}",
+            f"CREATE INDEX {name} ON app.documents "
             "USING ivfflat (place vector_l2_ops) WITH (lists = 31)",
-            f"COMMENT ON INDEX {id} IS 'auterity: testcluster/team/conformant'",
+            f"COMMENT ON INDEX app.{name} IS 'auterity: testcluster/team/conformant'",
         )
         return "method"
 
     async def vanish(self, id: str) -> None:
-        await self.ask(f"DROP INDEX {id}")
+        await self.ask(f"DROP INDEX app.{id.rpartition('.')[2]}")
 
     async def foreign(self, spec: JSON, name: str, owner: str | None) -> None:
         await self.ask(f"CREATE INDEX {name} ON app.documents USING ivfflat (place vector_l2_ops)")
