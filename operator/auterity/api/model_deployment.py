@@ -1,8 +1,8 @@
 """ModelDeployment: a model served behind an endpoint."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from auterity.api.fields import Keyed, Model, Params, Rule, ShortText, Text, Value
 
@@ -43,6 +43,12 @@ class Scaling(Model):
     """Most replicas; the same as min if left out, so that nothing scales."""
     target: ScalingTarget | None = None
     """Scale automatically between min and max."""
+
+    @model_validator(mode="after")
+    def _fixed_unless_more_are_allowed(self) -> Self:
+        if self.max is None:
+            self.max = max(self.min, 1)
+        return self
 
 
 class EnvironmentVariable(Value):

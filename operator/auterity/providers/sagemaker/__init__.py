@@ -1,0 +1,1 @@
+"""Amazon SageMaker: https://docs.aws.amazon.com/sagemaker/latest/APIReference/."""
