@@ -1,0 +1,1 @@
+"""Amazon Cognito: https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/."""
