@@ -40,15 +40,16 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
     )
     await health.start(host, port)
     try:
-        await operator.start(await identity(kube, options.cluster_name))
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
-        tasks += await _watches(operator)
-        # Kopf has taken the signals; the visits in hand must end before its watches do.
-        _take_signals(stop)
+        # Before any Secret is read, so that no change of one goes unnoticed.
         tasks += [
             asyncio.create_task(secrets.watch(kube, namespace, operator.secret_changed))
             for namespace in options.namespaces or ("",)
         ]
+        await operator.start(await identity(kube, options.cluster_name))
+        tasks += await _watches(operator)
+        # Kopf has taken the signals; the visits in hand must end before its watches do.
+        _take_signals(stop)
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         await operator.stop()

@@ -62,6 +62,14 @@ class KubeCluster:
     def users(self, connection: Key) -> list[Key]:
         return self._store.users(connection)
 
+    async def exists(self, subject: Subject) -> bool:
+        """Ask the API server whether this very object is still there."""
+        try:
+            raw = await self._kube.find(self._path(subject))
+        except KubeError as error:
+            raise ClusterUnavailable(error.message) from None
+        return raw is not None and raw["metadata"]["uid"] == subject.uid
+
     async def secret(self, namespace: str, name: str) -> SecretData | None:
         try:
             raw = await self._kube.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")

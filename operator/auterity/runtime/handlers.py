@@ -1,6 +1,7 @@
 """Kopf: three functions and a loop. An event only puts the newest object into the store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any, cast
 
 import kopf
@@ -41,7 +42,21 @@ async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.queueing.idle_timeout = 1.0
-    settings.scanning.disabled = False
+    # Else it asks for rights that we do not have, and waits a minute for them: to list namespaces
+    # (with --namespace), and to watch for new CRDs.
+    settings.scanning.disabled = True
+    settings.networking.error_backoffs = _Patience()
+
+
+class _Patience(Iterable[float]):
+    """Seconds between attempts, without end.
+
+    After the last one Kopf gives up the whole operator, and an API server may be away for longer
+    than any number of them.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0), repeat(8.0))
 
 
 class _NoEssence(kopf.DiffBaseStorage):

@@ -20,6 +20,8 @@ PAGE: Final = 500
 CONNECTIONS: Final = 64
 """Most connections to the API server: a TLS handshake costs more than waiting for a free one."""
 MERGE_PATCH: Final = "application/merge-patch+json"
+LONGEST_LINE: Final = 1 << 20
+"""An object's annotations may have 256 KiB."""
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 
@@ -61,6 +63,7 @@ class Kube:
         resource: str = "",
         params: dict[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> JSON:
         """One call; the answer's body. `resource` names what is written, for metrics."""
         if method != "GET":
@@ -73,7 +76,7 @@ class Kube:
                     self._server + path,
                     params=params,
                     data=None if body is None else json.dumps(body),
-                    headers={"Content-Type": content_type},
+                    headers={"Content-Type": content_type, "Accept": accept},
                 ) as answer:
                     if answer.status == 401 and attempt == 1:  # noqa: PLR2004 - HTTP
                         # The ServiceAccount's token has been renewed on disk.
@@ -107,34 +110,32 @@ class Kube:
             if not token:
                 return
 
-    async def watch_metadata(self, path: str) -> AsyncIterator[tuple[str, JSON]]:
-        """Changes of a collection from now on, as (type, object) with nothing but metadata.
+    async def metadata(self, path: str) -> JSON:
+        """A collection with nothing but metadata."""
+        return await self.call("GET", path, accept=METADATA_ONLY.format("List"))
 
-        Ends when the server ends it; the caller watches anew and may have missed changes.
+    async def watch_metadata(self, path: str, version: str) -> AsyncIterator[tuple[str, JSON]]:
+        """Changes of a collection since a version, as (type, object) with nothing but metadata.
+
+        Ends when the server ends it. Raises KubeError 410 if the version is too old.
         """
         session = self._open()
+        watch = {"watch": "1", "allowWatchBookmarks": "1", "timeoutSeconds": "300"}
         try:
             async with session.get(
                 self._server + path,
-                params={"limit": "1"},
-                headers={"Accept": METADATA_ONLY.format("List")},
-            ) as answer:
-                version = _checked(answer.status, await answer.read())["metadata"][
-                    "resourceVersion"
-                ]
-            params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "300"}
-            async with session.get(
-                self._server + path,
-                params=params,
+                params={**watch, "resourceVersion": version},
                 headers={"Accept": METADATA_ONLY.format("")},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=330),
+                read_bufsize=LONGEST_LINE,
             ) as answer:
                 if answer.status != 200:  # noqa: PLR2004 - HTTP
                     _checked(answer.status, await answer.read())
                 async for line in answer.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        return
+                        told = event["object"]
+                        raise KubeError(int(told.get("code") or 0), str(told.get("message")))
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ClusterUnavailable(

@@ -62,7 +62,7 @@ class Operator:
 
     async def start(self, identity: str) -> None:
         """Learn what exists, then begin to visit it: connections first."""
-        cluster = KubeCluster(self._kube, self.store, identity, self._learned)
+        cluster = self.cluster = KubeCluster(self._kube, self.store, identity, self._learned)
         self.connections = Connections(
             cluster,
             connectors(self._providers),
@@ -154,6 +154,8 @@ class Operator:
         if subject is None:
             return Verdict("Gone", gone=True)
         if key.kind not in CONNECTIONS:
+            if not (urgent or subject.kept) and not await self._exists(subject):
+                return Verdict("Gone", gone=True)
             verdict = await reconcile.visit(self.engine, subject, urgent=urgent)
             if verdict.outcome == Reason.CREDENTIALS_REJECTED:
                 # Whether they are still good for anything is told by the connection.
@@ -164,6 +166,16 @@ class Operator:
             self._renewed.discard(key)
             self._wake_users(key, all_of_them=False)
         return verdict
+
+    async def _exists(self, subject: Subject) -> bool:
+        """Whether an object that nothing keeps is still there.
+
+        Where the watch was interrupted, Kopf tells of what exists, and never of what has gone.
+        """
+        try:
+            return await self.cluster.exists(subject)
+        except ClusterUnavailable:
+            return True
 
     async def _verify(self, subject: Subject) -> Verdict:
         extra = {"object": str(subject.key)}

@@ -5,11 +5,13 @@ import logging
 from collections.abc import Callable
 
 from auterity.engine.cluster import ClusterUnavailable
-from auterity.runtime.kube import Kube, KubeError
+from auterity.runtime.kube import JSON, Kube, KubeError
 
 log = logging.getLogger("auterity.runtime")
 AGAIN_AFTER = 1.0
 REFUSED_AGAIN_AFTER = 300.0
+TOO_OLD = 410
+"""HTTP status: the server no longer knows what has changed since a version."""
 
 
 async def watch(kube: Kube, namespace: str, changed: Callable[[str, str], None]) -> None:
@@ -18,12 +20,12 @@ async def watch(kube: Kube, namespace: str, changed: Callable[[str, str], None])
     Where the operator may not watch Secrets, connections still notice at their interval.
     """
     path = f"/api/v1/namespaces/{namespace}/secrets" if namespace else "/api/v1/secrets"
+    news = _News(kube, path, changed)
     warned = False
     while True:
         pause = AGAIN_AFTER
         try:
-            async for _, raw in kube.watch_metadata(path):
-                changed(raw["metadata"]["namespace"], raw["metadata"]["name"])
+            await news.follow()
         except ClusterUnavailable as error:
             log.debug("watch of Secrets ended: %s", error)
         except KubeError as error:
@@ -36,3 +38,39 @@ async def watch(kube: Kube, namespace: str, changed: Callable[[str, str], None])
                 )
                 warned = True
         await asyncio.sleep(pause)
+
+
+class _News:
+    """Goes on where it was interrupted, so that no change is missed.
+
+    But deletions, where the interruption was so long that the server has forgotten.
+    """
+
+    def __init__(self, kube: Kube, path: str, changed: Callable[[str, str], None]) -> None:
+        self._kube, self._path, self._changed = kube, path, changed
+        self._version: str | None = None
+
+    async def follow(self) -> None:
+        """Until the server ends the watch."""
+        if self._version is None:
+            await self._list(since=None)
+        assert self._version is not None  # noqa: S101 - the list has set it
+        try:
+            async for type_, raw in self._kube.watch_metadata(self._path, self._version):
+                self._version = str(raw["metadata"]["resourceVersion"])
+                if type_ != "BOOKMARK":
+                    self._tell(raw)
+        except KubeError as error:
+            if error.status != TOO_OLD:
+                raise
+            await self._list(since=int(self._version))
+
+    async def _list(self, since: int | None) -> None:
+        found = await self._kube.metadata(self._path)
+        for raw in found.get("items") or ():
+            if since is not None and int(raw["metadata"]["resourceVersion"]) > since:
+                self._tell(raw)
+        self._version = str(found["metadata"]["resourceVersion"])
+
+    def _tell(self, raw: JSON) -> None:
+        self._changed(raw["metadata"]["namespace"], raw["metadata"]["name"])

@@ -163,7 +163,15 @@ def _difference(old: Subject | None, new: Subject) -> Change:
     outputs = old.status.get("outputs") != new.status.get("outputs")
     if old.ready != new.ready or outputs or old.labels != new.labels:
         change |= Change.STATE
+    # What keeps a connection from working is repeated by each of its users.
+    if new.key.kind in CONNECTIONS and _told(old) != _told(new):
+        change |= Change.STATE
     return change
+
+
+def _told(subject: Subject) -> tuple[str | None, str | None]:
+    ready = subject.condition("Ready") or {}
+    return ready.get("reason"), ready.get("message")
 
 
 def _plain(value: Any) -> JSON:
