@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import yaml
 
 from tests.conformance.vendor import merged
@@ -95,6 +96,7 @@ def stage() -> Iterator[Stage]:
         for name, cls in (("moto", Moto), ("postgres", Postgres), ("alertmanager", Alertmanager)):
             with progress.step(f"vendor: {name}"):
                 setattr(it, name, stack.enter_context(cls()))
+        _shop(it.postgres)
         with progress.step("vendor: stand-in for GitHub, held to GitHub's API"):
             it.github = _github(stack)
         with progress.step("CRDs, ServiceAccount and rights of the chart"):
@@ -115,8 +117,17 @@ def _github(stack: ExitStack) -> JSON:
     )
     stack.callback(server.wait)
     stack.callback(server.terminate)
-    assert server.stdout is not None
-    return dict(json.loads(server.stdout.readline()))
+    line = server.stdout.readline() if server.stdout else ""
+    return dict(json.loads(line))
+
+
+def _shop(server: Postgres) -> None:
+    """The table that the sample's second index is for: the shop's own, not the operator's."""
+    where = f"host=127.0.0.1 port={server.port} user={server.user} dbname=postgres"
+    with psycopg.connect(where, password=server.password, autocommit=True) as database:
+        database.execute("CREATE EXTENSION vector")
+        database.execute("CREATE SCHEMA shop")
+        database.execute("CREATE TABLE shop.products (id bigint, picture halfvec(512))")
 
 
 def _install(it: Stage) -> Path:
