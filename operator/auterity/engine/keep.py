@@ -212,8 +212,17 @@ class Keep:
                 "Vanished",
                 f"{vanished} is gone at {vendor} without our doing; it is made anew",
             )
-        async with self.visit.change("Create", "Drift" if vanished else "Spec", None):
-            answer = await provider.create(self.want, self.visit.owner)
+        try:
+            async with self.visit.change("Create", "Drift" if vanished else "Spec", None):
+                answer = await provider.create(self.want, self.visit.owner)
+        except Conflict:
+            # It exists by now, or did before and was not shown: whose it is, its mark tells.
+            if (existing := await self._read(provider)) is None:
+                raise
+            return await self._decide(provider, existing)
+        return await self._created(provider, answer)
+
+    async def _created(self, provider: Provider[Any, Any], answer: Observed[Any] | str) -> Verdict:
         if isinstance(answer, Observed):
             id, observed = answer.id, answer
         else:
