@@ -21,8 +21,10 @@ class MFA(StrEnum):
 class Application(Model):
     """An application that signs users in (an OAuth client)."""
 
-    name: ShortText
-    """Name of the application."""
+    name: Annotated[
+        str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][-._A-Za-z0-9]*$")
+    ]
+    """Name of the application; its outputs are named by it."""
     type: Literal["Web", "SinglePage", "Native", "Machine"] = "Web"
     """Web and Machine have a client secret; SinglePage and Native are public."""
     redirect_uris: Annotated[
@@ -79,7 +81,11 @@ class PasswordPolicy(Model):
 
 
 class IdentityProvider(Params):
-    """A directory of users with applications, upstream connections, roles and rules."""
+    """A directory of users with applications, upstream connections, roles and rules.
+
+    Its outputs are `issuer`, `discoveryUrl` (the issuer's OpenID Connect document) and, for every
+    application, `<application>.clientId` and, if it has a secret, `<application>.clientSecret`.
+    """
 
     mfa: MFA = MFA.OPTIONAL
     """Whether users need a second factor."""

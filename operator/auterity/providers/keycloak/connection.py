@@ -1,9 +1,11 @@
 """The Connection to a Keycloak server."""
 
+from typing import ClassVar
 from urllib.parse import quote
 
 from pydantic import SecretStr
 
+from auterity.api.connection import RateLimit
 from auterity.api.fields import SecretValue, ShortText, Text
 from auterity.engine.contract import Identity
 from auterity.transport.oauth import Grant, OAuthConnector
@@ -17,6 +19,8 @@ class KeycloakConnection(OAuthConnector):
     """
 
     vendor = "keycloak"
+    # Keycloak itself sets no limit; this keeps a small server usable for those who sign in.
+    rate_limit: ClassVar[RateLimit] = RateLimit(per_second=30, burst=60, concurrent=6)
 
     realm: ShortText = "master"
     """Realm of the client. Only a client of the realm master can create realms."""
