@@ -1,0 +1,214 @@
+"""Replicas share the objects by Leases: each object has one member at a time, whatever happens.
+
+Every member keeps a Lease of its own and reads those of the others. Whose an object is follows from
+the set of live members alone (rendezvous hashing of its uid), so nothing is ever negotiated about
+single objects. What is agreed upon is the set:
+
+- A member that sees another set first finishes the visits of objects that are no longer its own,
+  then says in its Lease which set it goes by. An object is visited only while *all* live members
+  go by the same set.
+- A Lease counts as lost once it has not been *seen to change* for its duration, by the watcher's
+  own clock: clocks of machines are never compared.
+- A member acts only while its last renewal is younger than a part of that duration, by its own
+  clock, checked before every call to a vendor: one that was paused or cut off has stopped before
+  the others begin.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final
+
+from auterity.engine.cluster import ClusterUnavailable
+from auterity.engine.errors import Unavailable
+from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
+
+log = logging.getLogger("auterity.runtime")
+DURATION: Final = 8.0
+"""Seconds without a renewal after which a member is lost to the others."""
+SURE: Final = 5.0
+"""Seconds after its last renewal during which a member may act."""
+RENEW: Final = 1.5
+"""Seconds between renewals, and between looks at the others."""
+LABEL: Final = "integrations.auterity.io/member"
+SET: Final = "integrations.auterity.io/members"
+
+
+def owner(uid: str, members: Iterable[str]) -> str | None:
+    """The member that an object falls to: rendezvous hashing, so that few objects move."""
+
+    def weight(member: str) -> bytes:
+        return hashlib.blake2b(f"{member}/{uid}".encode(), digest_size=8).digest()
+
+    return max(members, key=weight, default=None)
+
+
+@dataclass(slots=True)
+class _Seen:
+    renewed: str
+    at: float
+    goes_by: frozenset[str]
+
+
+class Members:
+    """This member among the others."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        name: str,
+        *,
+        drained: Callable[[], Awaitable[None]],
+        changed: Callable[[], None],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._kube = kube
+        self.name = name
+        self._drained = drained
+        """Wait until no visit is in hand whose object is not ours."""
+        self._changed = changed
+        """Objects have become ours, or are no longer."""
+        self._clock = clock
+        self._renewed_at = float("-inf")
+        self._seen: dict[str, _Seen] = {}
+        self._live = frozenset[str]()
+        self._goes_by = frozenset[str]()
+        self._agreed = False
+
+    @property
+    def live(self) -> frozenset[str]:
+        """The members that are alive, as far as is known here."""
+        return self._live
+
+    @property
+    def sure(self) -> bool:
+        """Whether this member may act: its own Lease is surely valid."""
+        return self._clock() - self._renewed_at < SURE
+
+    def owns(self, uid: str) -> bool:
+        """Whether an object is this member's, and all others know it."""
+        return self._agreed and self.sure and owner(uid, self._live) == self.name
+
+    def mine(self, uid: str) -> bool:
+        """Whether an object falls to this member, agreed upon or not yet."""
+        return owner(uid, self._live) == self.name
+
+    def fence(self) -> None:
+        """Raises Unavailable if this member may no longer act: called before every vendor call."""
+        if not self.sure:
+            raise Unavailable("this replica has lost touch with the cluster; another takes over")
+
+    async def join(self) -> None:
+        """Make our Lease, and wait until every other member knows of it."""
+        while True:
+            try:
+                await self._renew(create=True)
+                await self.look()
+            except ClusterUnavailable as error:
+                log.warning("waiting for the Kubernetes API: %s", error)
+            if self._agreed:
+                return
+            await asyncio.sleep(RENEW / 3)
+
+    async def run(self) -> None:
+        """Renew and look, for ever."""
+        while True:
+            await asyncio.sleep(RENEW)
+            try:
+                await self._renew()
+                await self.look()
+            except ClusterUnavailable as error:
+                log.warning("the Lease could not be renewed: %s", error)
+
+    async def leave(self) -> None:
+        """Give up our Lease, so that others take over at once. No visit may be in hand."""
+        self._agreed = False
+        self._renewed_at = float("-inf")
+        try:
+            await self._kube.call("DELETE", f"{self._path}/{self.name}", resource="leases")
+        except (KubeError, ClusterUnavailable) as error:
+            log.warning("the Lease was not given up: %s", error)
+
+    async def look(self) -> None:
+        """Read all Leases; act on what has changed."""
+        raw = await self._kube.call("GET", self._path, params={"labelSelector": LABEL})
+        self._learn(raw.get("items") or ())
+        live = self._living()
+        if live != self._live:
+            self._live, self._agreed = live, False
+            log.info("members: %s", ", ".join(sorted(live)))
+        if self._goes_by != self._live:
+            await self._drained()
+            await self._renew(goes_by=self._live)
+        agreed = self.name in live and all(
+            self._goes_by == live if name == self.name else self._seen[name].goes_by == live
+            for name in live
+        )
+        if agreed != self._agreed:
+            self._agreed = agreed
+            self._changed()
+
+    def _learn(self, items: Iterable[dict[str, Any]]) -> None:
+        now = self._clock()
+        there = set()
+        for item in items:
+            name = item["metadata"]["name"]
+            there.add(name)
+            renewed = item["spec"].get("renewTime", "")
+            goes_by = frozenset(json.loads(item["metadata"].get("annotations", {}).get(SET, "[]")))
+            old = self._seen.get(name)
+            at = old.at if old is not None and old.renewed == renewed else now
+            self._seen[name] = _Seen(renewed, at, goes_by)
+        for name in self._seen.keys() - there:
+            del self._seen[name]
+
+    def _living(self) -> frozenset[str]:
+        now = self._clock()
+        return frozenset(
+            name
+            for name, seen in self._seen.items()
+            if name == self.name or now - seen.at < DURATION
+        )
+
+    async def _renew(self, *, create: bool = False, goes_by: frozenset[str] | None = None) -> None:
+        started = self._clock()
+        shown = self._goes_by if goes_by is None else goes_by
+        body: dict[str, Any] = {
+            "metadata": {
+                "name": self.name,
+                "labels": {LABEL: "true"},
+                "annotations": {SET: json.dumps(sorted(shown))},
+            },
+            "spec": {
+                "holderIdentity": self.name,
+                "leaseDurationSeconds": int(DURATION),
+                "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            },
+        }
+        try:
+            await self._kube.call(
+                "PATCH",
+                f"{self._path}/{self.name}",
+                body,
+                resource="leases",
+                content_type=MERGE_PATCH,
+            )
+        except KubeError as error:
+            if error.status != 404:  # noqa: PLR2004 - HTTP
+                raise ClusterUnavailable(f"Lease: {error.message}") from None
+            if not create:
+                # Someone took us for lost and tidied up: begin anew, with nothing agreed.
+                self._agreed, self._goes_by = False, frozenset()
+                body["metadata"]["annotations"] = {SET: "[]"}
+                shown = frozenset()
+            await self._kube.call("POST", self._path, body, resource="leases")
+        # Reckoned from before the call: the others may have seen the renewal as early as then.
+        self._renewed_at = started
+        self._goes_by = shown
