@@ -1,5 +1,6 @@
 """Drift: which declared fields differ at the vendor."""
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -23,6 +24,7 @@ from auterity.api.fields import (
     is_secret,
     key_field,
     marked,
+    resolvables,
     seconds,
 )
 from auterity.engine.redaction import HIDDEN, hide
@@ -83,6 +85,13 @@ def compare(
 def fingerprints(want: Params, versions: Mapping[str, str]) -> dict[str, str]:
     """What to remember of the fields that cannot be read back, once they are written."""
     return {path: _fingerprint(value, versions.get(path, "")) for path, value in _untold(want, "")}
+
+
+def digest(value: object) -> str:
+    """Changes with anything in a value, also with what is shown to nobody; tells no secret."""
+    versions = [field.version for field in resolvables(value)]
+    whole = json.dumps([_plain(value), versions], sort_keys=True, default=str)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def shared_entries(want: Params) -> list[str]:
@@ -251,7 +260,7 @@ class _Walk:
 
 
 def _fingerprint(value: object, version: str) -> str:
-    source = value.version if isinstance(value, Resolved) else text(value) or ""
+    source = value.version if isinstance(value, Resolved) else digest(value)
     return f"{source}|{version}"
 
 
@@ -340,7 +349,10 @@ def _plain(value: object) -> object:
     if isinstance(value, SecretValue | SecretStr):
         return HIDDEN
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+        # Not by pydantic: it warns, with the value, of what a vendor told in another type.
+        cls = type(value)
+        given = ((n, getattr(value, n)) for n in cls.model_fields if n in value.model_fields_set)
+        return {alias_of(cls, name): _plain(item) for name, item in given if item is not None}
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -386,7 +386,8 @@ class Keep:
     def _all_fields(self) -> list[Difference]:
         empty = type(self.want).seen()
         everything = empty.model_copy(update=dict.fromkeys(type(self.want).model_fields))
-        return compare(self.want, everything, Memory(), {})
+        named = Memory(vendor=self.memory.vendor, portable=self.memory.portable)
+        return compare(self.want, everything, named, {})
 
     def _approved_by_hand(self, digest: str) -> bool:
         return (

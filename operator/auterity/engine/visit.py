@@ -19,7 +19,7 @@ from auterity.engine.conditions import STALLED, Reason, conditions
 from auterity.engine.connections import Connections, Opened
 from auterity.engine.contract import Observed, Provider
 from auterity.engine.declared import Declared, Providers
-from auterity.engine.drift import Difference
+from auterity.engine.drift import Difference, digest
 from auterity.engine.errors import Failure
 from auterity.engine.listings import Listings
 from auterity.engine.redaction import hide
@@ -56,6 +56,8 @@ class Visit:
         self.references = References(engine.cluster, subject.key.namespace)
         self.declared: Declared | None = None
         self.opened: Opened | None = None
+        self.approval: str | None = None
+        """Hash of the plan that a person approved and that is being carried out."""
         self.status: JSON = dict(subject.status)
         self.owner = ownership.mark(
             engine.cluster.identity, subject.key.namespace, subject.key.name
@@ -87,14 +89,16 @@ class Visit:
         """Whether a plan may be carried out; if not, the draft says what waits for approval."""
         assert self.declared is not None  # noqa: S101 - plans are made after reading the spec
         approval = self.declared.common.approval
-        risky = action == "Delete" or any(
-            change.has(DESTRUCTIVE) or change.want is None for change in changes
+        risky = action == "Delete" or (
+            action != "Create"
+            and any(change.has(DESTRUCTIVE) or change.want is None for change in changes)
         )
         if approval is Approval.AUTOMATIC or (approval is Approval.DESTRUCTIVE and not risky):
             self.status.pop("plan", None)
             return True
         plan = self.plan(action, id, changes)
         if self.subject.annotations.get(APPROVE) == plan.hash:
+            self.approval = plan.hash
             self.status.pop("plan", None)
             return True
         self.status["plan"] = by_alias(plan)
@@ -102,10 +106,12 @@ class Visit:
 
     def plan(self, action: str, id: str | None, changes: list[Difference]) -> PlanStatus:
         """A plan, with a hash that changes when anything it would do changes."""
-        essence = [action, id, [(c.path, c.want, c.actual) for c in changes]]
-        digest = hashlib.sha256(json.dumps(essence).encode()).hexdigest()[:12]
+        # What is shown leaves out secrets and the ends of long values; the approval is of them too.
+        declared = digest(self.declared.want) if self.declared and action != "Delete" else ""
+        essence = [action, id, [(c.path, c.want, c.actual) for c in changes], declared]
+        hashed = hashlib.sha256(json.dumps(essence).encode()).hexdigest()[:12]
         shown = [Change(field=c.shown, from_=c.actual, to=c.want) for c in changes[:MOST_SHOWN]]
-        return PlanStatus(hash=digest, action=action, changes=shown)
+        return PlanStatus(hash=hashed, action=action, changes=shown)
 
     @asynccontextmanager
     async def change(
@@ -143,7 +149,7 @@ class Visit:
                     calls=tuple(f"{c.method} {c.status}" for c in calls),
                     outcome=outcome,
                     message=message,
-                    approved=self.subject.annotations.get(APPROVE),
+                    approved=self.approval,
                 )
             )
 
