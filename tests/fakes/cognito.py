@@ -122,8 +122,10 @@ class Cognito:
         if wanted != "OFF" and not mfa.get("SoftwareTokenMfaConfiguration", {}).get("Enabled"):
             raise _invalid("SMS configuration is required to turn MFA on")
         mfa["MfaConfiguration"] = wanted
-        kept = ("Id", "Name", "Arn", "CreationDate", "LastModifiedDate", "SchemaAttributes")
-        kept += ("EstimatedNumberOfUsers", "UsernameConfiguration", "UsernameAttributes")
+        kept = (
+            *("Id", "Name", "Arn", "CreationDate", "LastModifiedDate", "SchemaAttributes"),
+            *("EstimatedNumberOfUsers", "UsernameConfiguration", "UsernameAttributes"),
+        )
         self.pools[UserPoolId] = {
             **_settings(settings),
             **{key: pool[key] for key in kept if key in pool},
@@ -455,7 +457,7 @@ class CognitoVendor(Vendor):
     edits = (
         Edit(
             "one application more",
-            {"applications": [*spec["applications"], {**PAGES, "name": "admin area"}]},
+            {"applications": [*spec["applications"], {**PAGES, "name": "admin-area"}]},
         ),
         Edit("one application less", {"applications": [WEB, BATCH]}),
         Edit("an application that loses its secret", {"applications": [{**WEB, "type": "Native"}]}),
@@ -610,9 +612,8 @@ class CognitoVendor(Vendor):
 def _settings(given: JSON) -> JSON:
     settings = deepcopy(POOL_DEFAULTS)
     for key, value in given.items():
-        known = settings.get(key)
-        whole = not isinstance(known, dict) or key in ("LambdaConfig", "UserPoolTags")
-        settings[key] = value if whole else {**known, **value}
+        known = {} if key in ("LambdaConfig", "UserPoolTags") else settings.get(key)
+        settings[key] = {**known, **value} if isinstance(known, dict) else value
     policy = given.get("Policies", {}).get("PasswordPolicy")
     if policy is not None:
         # Within a policy that is given, a class that is left out is not required.

@@ -10,6 +10,7 @@ have pages. The texts of refusals are those seen from AWS.
 
 import itertools
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -40,7 +41,7 @@ class SageMaker:
         self._autoscaling = autoscaling
         self._clock = itertools.count(1_700_000_000)
 
-    def CreateModel(self, ModelName: str, Tags: list[JSON] = (), **model: Any) -> JSON:  # type: ignore[assignment]  # read only
+    def CreateModel(self, ModelName: str, Tags: Sequence[JSON] = (), **model: Any) -> JSON:
         arn = self._new("model", self.models, ModelName)
         self.models[ModelName] = {**model, "ModelName": ModelName, "ModelArn": arn}
         self.models[ModelName]["CreationTime"] = next(self._clock)
@@ -63,8 +64,8 @@ class SageMaker:
     def CreateEndpointConfig(
         self,
         EndpointConfigName: str,
-        Tags: list[JSON] = (),
-        **config: Any,  # type: ignore[assignment]  # read only
+        Tags: Sequence[JSON] = (),
+        **config: Any,
     ) -> JSON:
         for variant in config["ProductionVariants"]:
             self._get("model", self.models, variant["ModelName"])
@@ -96,7 +97,7 @@ class SageMaker:
         self,
         EndpointName: str,
         EndpointConfigName: str,
-        Tags: list[JSON] = (),  # type: ignore[assignment]  # read only
+        Tags: Sequence[JSON] = (),
     ) -> JSON:
         self._get("endpoint-config", self.configs, EndpointConfigName)
         if self.quota is not None and len(self.endpoints) >= self.quota:
@@ -130,7 +131,7 @@ class SageMaker:
         EndpointName: str,
         EndpointConfigName: str,
         RetainAllVariantProperties: bool = False,
-        ExcludeRetainedVariantProperties: list[JSON] = (),  # type: ignore[assignment]  # read only
+        ExcludeRetainedVariantProperties: Sequence[JSON] = (),
     ) -> JSON:
         endpoint = self._changeable("update", EndpointName)
         config = self._get("endpoint-config", self.configs, EndpointConfigName)
@@ -269,7 +270,7 @@ class SageMaker:
         if arn not in self.tags:
             raise _invalid(f'Could not find resource "{arn}".')
 
-    def _tag(self, arn: str, tags: list[JSON]) -> None:
+    def _tag(self, arn: str, tags: Sequence[JSON]) -> None:
         kept = self.tags.setdefault(arn, {})
         kept |= {tag["Key"]: tag["Value"] for tag in tags}
         if len(kept) > 50 or any(key.lower().startswith("aws:") for key in kept):

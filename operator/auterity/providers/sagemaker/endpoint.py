@@ -118,7 +118,11 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         if endpoint is None:
             return await self._remains(id)
         status, arn = endpoint["EndpointStatus"], endpoint["EndpointArn"]
-        tags = await self._tags(arn)
+        try:
+            tags = await self._tags(arn)
+        except NotFound as failure:
+            # It has come or gone between the two calls.
+            raise Busy(failure.message) from failure
         phase = PHASES.get(status, Phase.PENDING)
         actual = SageMakerEndpointParams.seen()
         if phase in (Phase.READY, Phase.FAILED):
@@ -197,10 +201,13 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             model = await self._find("DescribeModel", ModelName=named) or {}
         container = model.get("PrimaryContainer") or (model.get("Containers") or [{}])[0]
         fields: JSON = {field: variant.get(name) for field, name in VARIANT_FIELDS.items()}
-        if (serverless := variant.get("ServerlessConfig")) is None:
-            fields["scaling"] = await self.scaling.seen(endpoint, variant)
-        if await self._made_for(id, tags.get(OWNER_TAG), besides={name, named}):
-            fields["keep_superseded"] = True
+        serverless = variant.get("ServerlessConfig")
+        if endpoint["EndpointStatus"] != "Failed":
+            # One that has never served has nothing to scale, and nothing that was superseded.
+            if serverless is None:
+                fields["scaling"] = await self.scaling.seen(endpoint, variant)
+            if await self._made_for(id, tags.get(OWNER_TAG), besides={name, named}):
+                fields["keep_superseded"] = True
         return SageMakerEndpointParams.seen(
             model=ModelSource.model_construct(
                 image=container.get("Image"),

@@ -1,0 +1,293 @@
+"""What is special of SageMaker: roll-backs, failed creations, leftovers; and IAM, against moto."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from auterity.api.connection import RateLimit
+from auterity.engine.calls import Door
+from auterity.engine.contract import Access, Phase
+from auterity.engine.errors import Unauthorized
+from auterity.engine.limits import Budget
+from auterity.engine.verdict import Again
+from auterity.providers.sagemaker.endpoint import SageMakerEndpoint
+from auterity.providers.sagemaker.params import SageMakerEndpointParams
+from auterity.transport.aws import AwsConnection, AwsSession
+from tests.conformance.cluster import MemoryCluster, Recorder
+from tests.conformance.harness import NAME, Harness
+from tests.conformance.vendor import JSON, merged
+from tests.fakes.sagemaker import SageMaker, SageMakerVendor, _invalid
+from tools.servers.moto import Moto
+
+OTHER_IMAGE = merged(SageMakerVendor.spec, SageMakerVendor.edits[0].patch)
+
+
+@pytest.fixture
+async def harness() -> AsyncIterator[Harness]:
+    vendor = SageMakerVendor()
+    await vendor.start()
+    it = Harness(vendor)
+    await it.start()
+    yield it
+    await it.stop()
+    await vendor.stop()
+
+
+def behind(harness: Harness) -> SageMaker:
+    assert isinstance(harness.vendor, SageMakerVendor)
+    return harness.vendor.sagemaker
+
+
+async def test_an_update_that_was_rolled_back_is_told_and_not_sent_again(harness: Harness):
+    await harness.make()
+    fake = behind(harness)
+    fake.breaks = "The container did not pass the ping health check."
+    harness.apply(OTHER_IMAGE)
+    await harness.converge()
+    assert harness.ready["reason"] == "SpecRejected"
+    assert "ping health check" in harness.ready["message"]
+    assert harness.subject.status["summary"]["failureReason"].startswith("The container")
+    told = harness.ready["message"]
+    for _ in range(3):
+        harness.forget_faults()
+        verdict = await harness.visit()
+        assert verdict.again is Again.AFTER
+        assert [m for m in harness.vendor_writes() if m != "AddTags"] == []
+    assert harness.ready["message"] == told
+
+
+async def test_after_a_roll_back_the_earlier_spec_is_ready_again(harness: Harness):
+    await harness.make()
+    count = await harness.vendor.count()
+    behind(harness).breaks = "No such image."
+    harness.apply(OTHER_IMAGE)
+    await harness.converge()
+    harness.apply()
+    await harness.converge()
+    assert harness.ready["status"] == "True"
+    assert await harness.vendor.count() == count
+
+
+async def test_after_a_roll_back_another_edit_is_carried_out(harness: Harness):
+    await harness.make()
+    behind(harness).breaks = "No such image."
+    harness.apply(OTHER_IMAGE)
+    await harness.converge()
+    image = SageMakerVendor.spec["model"]["image"].replace(":1", ":3")
+    harness.apply(merged(SageMakerVendor.spec, {"model": {"image": image}}))
+    await harness.converge()
+    assert harness.ready["status"] == "True"
+    observed = await harness.read()
+    assert observed is not None
+    assert observed.actual.model.image == image
+
+
+async def test_a_creation_that_failed_is_told_and_made_anew_after_an_edit(harness: Harness):
+    behind(harness).breaks = "Unable to provision requested ML compute capacity"
+    harness.apply()
+    await harness.converge()
+    assert harness.ready["reason"] == "ProviderFailed"
+    assert "compute capacity" in harness.ready["message"]
+    harness.forget_faults()
+    await harness.visit()
+    assert harness.vendor_writes() == []
+    harness.apply(OTHER_IMAGE)
+    await harness.converge()
+    assert harness.ready["status"] == "True", harness.ready
+
+
+async def test_a_creation_that_failed_can_be_deleted(harness: Harness):
+    behind(harness).breaks = "No such image."
+    harness.apply()
+    await harness.converge()
+    await harness.remove()
+    assert await harness.vendor.count() == 0
+
+
+async def test_a_used_up_quota_is_told_as_one(harness: Harness):
+    behind(harness).quota = 0
+    harness.apply()
+    await harness.converge()
+    assert harness.ready["reason"] == "SpecRejected"
+    assert "quota" in harness.ready["message"]
+    await harness.remove()
+    assert await harness.vendor.count() == 0
+
+
+async def test_an_endpoint_deleted_without_its_model_is_made_anew(harness: Harness):
+    await harness.make()
+    count = await harness.vendor.count()
+    del behind(harness).endpoints[NAME]
+    await harness.converge()
+    assert harness.ready["status"] == "True"
+    assert await harness.vendor.count() == count
+
+
+async def test_what_an_update_names_and_sagemaker_does_not_show_yet_is_waited_for(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+):
+    fake = behind(harness)
+    create = fake.CreateEndpointConfig
+    misses: list[object] = []
+
+    def late(EndpointConfigName: str, **config: Any) -> JSON:  # noqa: N803 - as AWS calls it
+        if not misses:
+            misses.append(EndpointConfigName)
+            raise _invalid('Could not find model "arn".')
+        return create(EndpointConfigName, **config)
+
+    monkeypatch.setattr(fake, "CreateEndpointConfig", late)
+    harness.apply()
+    verdict = await harness.visit()
+    assert verdict.again is not Again.AFTER, harness.ready
+    assert not harness.condition("Stalled")
+    await harness.converge()
+    assert harness.ready["status"] == "True"
+    assert misses
+
+
+async def test_an_endpoint_that_is_being_updated_is_deleted_once_it_may_be(harness: Harness):
+    await harness.make()
+    harness.vendor.slow = True
+    harness.apply(OTHER_IMAGE)
+    await harness.visit()
+    harness.cluster.delete(harness.key)
+    verdict = await harness.visit()
+    assert verdict.again is not Again.NEVER
+    assert harness.subject.kept
+    harness.vendor.slow = False
+    await harness.remove()
+    assert await harness.vendor.count() == 0
+
+
+async def test_autoscaled_instances_are_left_as_they_are(harness: Harness):
+    await harness.make()
+    (variant,) = behind(harness).endpoints[NAME]["ProductionVariants"]
+    variant["DesiredInstanceCount"] = variant["CurrentInstanceCount"] = 3
+    harness.forget_faults()
+    await harness.visit()
+    assert harness.vendor_writes() == []
+    harness.apply(OTHER_IMAGE)
+    await harness.converge()
+    (variant,) = behind(harness).endpoints[NAME]["ProductionVariants"]
+    assert variant["DesiredInstanceCount"] == 3
+
+
+async def test_names_tell_nothing_of_a_secret(harness: Harness):
+    await harness.make()
+    before = set(behind(harness).models)
+    await harness.remove()
+    # The Secret is the same one, so is its version: only its value differs.
+    where = ("team", "model")
+    harness.cluster.secrets[where] = {"token": "another-token-0123456789"}
+    await harness.make()
+    assert set(behind(harness).models) == before
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Moto]:
+    if (reason := Moto.available()) is not None:
+        pytest.skip(reason)
+    with Moto() as server:
+        yield server
+
+
+class Account:
+    """An AWS account in which rights count."""
+
+    def __init__(self, moto: Moto) -> None:
+        self.moto = moto
+        self.sessions: list[AwsSession] = []
+
+    async def session(self, key: str = "AKIAROOT000000000001", secret: str = "any") -> AwsSession:
+        block = AwsConnection.model_validate(
+            {
+                "region": "eu-central-1",
+                "accessKeyId": key,
+                "secretAccessKey": {"secretKeyRef": {"name": "aws", "key": "secret"}},
+                "endpoint": self.moto.url,
+            }
+        )
+        assert block.secret_access_key is not None
+        block.secret_access_key.resolve(secret, "1")
+        limit = RateLimit(per_second=1000, burst=1000, concurrent=20)
+        door = Door("aws", "team/aws", Budget(limit), Recorder())
+        secrets = MemoryCluster().secret_store("team")
+        session = await block.open(Access(door, secrets, allow_insecure=True, namespace="team"))
+        self.sessions.append(session)
+        return session
+
+    async def provider(self, actions: tuple[str, ...]) -> SageMakerEndpoint:
+        """The provider as a user who may do this and nothing else."""
+        root = await self.session()
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}],
+        }
+        await root.call("iam", "CreateUser", UserName="team")
+        await root.call(
+            "iam",
+            "PutUserPolicy",
+            UserName="team",
+            PolicyName="least",
+            PolicyDocument=json.dumps(policy),
+        )
+        key = (await root.call("iam", "CreateAccessKey", UserName="team"))["AccessKey"]
+        self.moto.enforce_iam()
+        return SageMakerEndpoint(await self.session(key["AccessKeyId"], key["SecretAccessKey"]))
+
+
+@pytest.fixture
+async def account(moto: Moto) -> AsyncIterator[Account]:
+    moto.reset()
+    it = Account(moto)
+    yield it
+    for session in it.sessions:
+        await session.close()
+
+
+def wanted() -> SageMakerEndpointParams:
+    spec = SageMakerVendor.spec
+    fields = {**spec, **spec["sageMaker"], "name": "churn", "environment": []}
+    return SageMakerEndpointParams.model_validate(fields)
+
+
+async def test_the_documented_rights_are_enough(account: Account):
+    provider = await account.provider(SageMakerEndpoint.permissions)
+    assert (await provider.session.verify()).name.endswith(":user/team")
+    want = wanted()
+    assert await provider.read("churn") is None
+    assert await provider.create(want, "c/team/churn") == "churn"
+    observed = await provider.read("churn")
+    assert observed is not None
+    assert (observed.phase, observed.owner) == (Phase.READY, "c/team/churn")
+    assert observed.actual.model.image == want.model.image
+    assert observed.actual.vpc is not None
+    assert want.vpc is not None
+    assert observed.actual.vpc.subnets == want.vpc.subnets
+    assert observed.actual.tags == want.tags
+    assert observed.actual.scaling.max == 1
+    await provider.update("churn", want, frozenset({"scaling.max", "tags.team"}), "c/team/churn")
+    observed = await provider.read("churn")
+    assert observed is not None
+    scaling = observed.actual.scaling
+    assert scaling.target is not None
+    assert (scaling.max, scaling.target.value) == (3, 600)
+    await provider.delete("churn")
+    # What is left has to be seen, or it would never be deleted.
+    assert await provider.read("churn") is not None
+    await provider.delete("churn")
+    assert await provider.read("churn") is None
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["sagemaker:CreateModel", "sagemaker:CreateEndpointConfig", "sagemaker:CreateEndpoint"],
+)
+async def test_a_missing_right_is_named(account: Account, missing: str):
+    rights = tuple(right for right in SageMakerEndpoint.permissions if right != missing)
+    provider = await account.provider(rights)
+    with pytest.raises(Unauthorized, match=missing.partition(":")[2]):
+        await provider.create(wanted(), "c/team/churn")
