@@ -1,23 +1,41 @@
-"""The cluster that the end-to-end tests run on."""
+"""The end-to-end tests: a real Kubernetes API, the operator and its vendors as processes."""
 
+import itertools
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 from pytest_kubernetes.options import ClusterOptions
 from pytest_kubernetes.providers.base import AClusterManager
 
+from auterity.providers.catalogue import Catalogue, catalogue
+from e2e.api import Api, Witness
+from e2e.network import Network
+from e2e.numbered import NumberedIndex
+from e2e.operator_process import OperatorProcess, installed_package
+from e2e.team import Team
+from e2e.vendors import Vendors
+from tests.example.provider import ExampleIndex
+from tools import helm
 from tools.controlplane import Controlplane, Kubectl, Source, build, choose
+from tools.generate import ROOT, definitions, files
 
 KIND_CONFIG = """\
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 name: auterity-e2e
 """
+
+
+SYSTEM = "auterity-system"
+"""Where the chart is installed."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +101,181 @@ def _kind(manager_class: type[AClusterManager], folder: Path) -> Iterator[Path]:
 def _kubectl() -> Path:
     found = shutil.which("kubectl")
     return Path(found) if found else build() / "kubectl"
+
+
+@dataclass
+class Installation:
+    """CRDs with our stand-ins' vendor blocks, and the chart's rights for its ServiceAccount."""
+
+    cluster: Cluster
+    folder: Path
+    packages: Path
+    network: Network
+    tokens: list[str] = field(default_factory=list)
+    """Of ServiceAccounts."""
+
+    def rights(self, name: str, *namespaces: str) -> str:
+        """Install the chart's ServiceAccount and roles; the ServiceAccount's name."""
+        watched = [f"--set=watchNamespaces={{{','.join(namespaces)}}}"] if namespaces else []
+        parts = ("templates/serviceaccount.yaml", "templates/rbac.yaml")
+        done = subprocess.run(
+            [
+                *(str(helm.build()), "template", name, str(ROOT / "charts/auterity")),
+                *(f"--namespace={SYSTEM}", *watched, *(f"--show-only={part}" for part in parts)),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.cluster.kubectl("apply", "--server-side", "-f", "-", input=done.stdout)
+        documents = [d for d in yaml.safe_load_all(done.stdout) if d]
+        return next(d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount")
+
+    def kubeconfig(self, account: str) -> Path:
+        """A kubeconfig with nothing but the ServiceAccount's token, through the network."""
+        token = self.cluster.kubectl("create", "token", account, f"--namespace={SYSTEM}").strip()
+        self.tokens.append(token)
+        raw = self.cluster.kubectl("config", "view", "--raw", "--minify", "-o", "json")
+        cluster = json.loads(raw)["clusters"][0]["cluster"]
+        cluster["server"] = f"https://127.0.0.1:{self.network.port}"
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": cluster}],
+            "users": [{"name": account, "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": account}}],
+            "current-context": "here",
+        }
+        path = self.folder / f"{account}.kubeconfig"
+        path.write_text(json.dumps(config))
+        return path
+
+    def operator(self, name: str, account: str, *args: str) -> OperatorProcess:
+        """An operator that is not started yet."""
+        log = self.folder / f"{name}.log"
+        return OperatorProcess(self.kubeconfig(account), self.packages, log, *args)
+
+
+@pytest.fixture(scope="session")
+def installation(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    server = cluster.kubectl("config", "view", "--minify", "-o", "jsonpath={..server}")
+    network = Network(int(server.rpartition(":")[2].strip("/")))
+    network.start()
+    ours = (ExampleIndex, NumberedIndex)
+    found: Catalogue = {**catalogue(), **{(p.kind, p.vendor): p for p in ours}}
+    crds = "---\n".join(definitions(files(found)).values())
+    cluster.kubectl("apply", "--server-side", "-f", "-", input=crds)
+    part = "app.kubernetes.io/part-of=auterity"
+    cluster.kubectl("wait", "--for=condition=Established", "crd", f"--selector={part}")
+    # Makes kubectl forget what it has learnt of this API before.
+    cluster.kubectl("api-resources", "--output=name")
+    cluster.kubectl("create", "namespace", SYSTEM)
+    folder = tmp_path_factory.mktemp("operator")
+    packages = installed_package(tmp_path_factory.mktemp("packages"))
+    try:
+        yield Installation(cluster, folder, packages, network)
+    finally:
+        if cluster.source is Source.EXTERNAL:
+            cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=crds, timeout=120)
+            cluster.kubectl("delete", "namespace", SYSTEM)
+            for kind in ("clusterrole", "clusterrolebinding"):
+                cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=auterity")
+        network.stop()
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster, installation: Installation) -> Iterator[Api]:
+    found = Api(cluster.kubectl, installation.folder)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def witness(api: Api) -> Iterator[Witness]:
+    found = Witness(api.url)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def vendors(installation: Installation) -> Iterator[Vendors]:
+    found = Vendors(installation.folder)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def the_operator(installation: Installation) -> Iterator[OperatorProcess]:
+    found = installation.operator("operator", installation.rights("auterity"))
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def operator(the_operator: OperatorProcess, told: list[str]) -> Iterator[OperatorProcess]:
+    """The operator of the whole cluster, running and ready."""
+    if not the_operator.alive:
+        the_operator.start()
+    the_operator.wait_until_ready()
+    yield the_operator
+    if the_operator.alive:
+        told.append(the_operator.metrics_text())
+
+
+@pytest.fixture(scope="session")
+def told() -> list[str]:
+    """Everything that machines were told: the metrics after each test."""
+    return []
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def new_team(api: Api, witness: Witness) -> Iterator[Callable[[], Team]]:
+    """Makes teams; what they declared goes with them."""
+    teams: list[Team] = []
+
+    def make(name: str | None = None) -> Team:
+        namespace = name or f"team-{next(_numbers)}"
+        api.create("namespaces", "", {"metadata": {"name": namespace}})
+        teams.append(Team(api, witness, namespace))
+        return teams[-1]
+
+    yield make
+    for team in teams:
+        team.disband()
+
+
+@pytest.fixture
+def team(request: pytest.FixtureRequest, new_team: Callable[[], Team]) -> Team:
+    """A team whose objects the running operator keeps."""
+    request.getfixturevalue("operator")
+    return new_team()
+
+
+_figures: list[str] = []
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Notes a measured figure, to be shown at the end."""
+    name = request.node.originalname.removeprefix("test_").replace("_", " ")
+    return lambda text: _figures.append(f"{name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("figures")
+        for line in _figures:
+            terminalreporter.line(line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What was told during all tests is searched for secrets at the end.
+    items.sort(key=lambda item: "nothing_tells" in item.name)

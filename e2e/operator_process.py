@@ -1,0 +1,93 @@
+"""The operator as a process: `auterity run`, with the rights that the chart grants."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tools.loopback import HOST, answers, free_port, request
+from tools.process import Process
+
+ROOT = Path(__file__).parents[1]
+PROVIDERS = "[auterity.providers]\nexample = tests.example.provider\nnumbered = e2e.numbered\n"
+
+
+def installed_package(folder: Path) -> Path:
+    """A folder for PYTHONPATH in which a package brings providers, as a third party's would."""
+    package = folder / "example-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(PROVIDERS)
+    # The operator's image has no `kubernetes`, which Kopf imports wherever it finds it.
+    (folder / "kubernetes.py").write_text("raise ImportError('not in the image')\n")
+    return folder
+
+
+class OperatorProcess:
+    """Started, killed and started again on the same address, with one log."""
+
+    def __init__(self, kubeconfig: Path, packages: Path, log: Path, *args: str) -> None:
+        self.log = log
+        self.url = f"http://{HOST}:{free_port()}"
+        self._process = Process(
+            [
+                *(str(Path(sys.executable).with_name("auterity")), "run", *args),
+                f"--listen={self.url.removeprefix('http://')}",
+                "--allow-insecure-endpoints",
+                "--log-format=json",
+            ],
+            log=log,
+            env={
+                "KUBECONFIG": str(kubeconfig),
+                "PYTHONPATH": f"{packages}:{ROOT}",
+                "PYTHONUNBUFFERED": "1",
+            },
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.alive
+
+    def start(self) -> None:
+        """Start, and do not wait."""
+        self._process.start()
+
+    def wait_until_ready(self) -> None:
+        self._process.wait_until(lambda: answers(f"{self.url}/readyz"), 60)
+
+    def kill(self) -> None:
+        """SIGKILL: no time to finish anything."""
+        if self.alive:
+            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.stop()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code. Fails if it does not end."""
+        popen = self._process._popen
+        assert popen is not None, "the operator was not started"
+        os.kill(popen.pid, signal.SIGTERM)
+        ended = self._process.ended_within(40)
+        code = popen.returncode
+        self._process.stop()
+        assert ended, f"the operator did not end on SIGTERM: {self._process.tail()}"
+        return code
+
+    def metrics_text(self) -> str:
+        return request("GET", f"{self.url}/metrics").decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.metrics_text())
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    @property
+    def resident_mib(self) -> float:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) / 1024
