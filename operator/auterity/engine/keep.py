@@ -6,6 +6,7 @@ from typing import Any, Final
 from auterity.api.annotations import CREATE_PENDING
 from auterity.api.common import DriftPolicy, Policy, by_alias
 from auterity.api.fields import IMMUTABLE, Params
+from auterity.engine.calls import trail
 from auterity.engine.conditions import Reason
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.declared import Declared
@@ -17,7 +18,7 @@ from auterity.engine.drift import (
     shared_entries,
     unknown_paths,
 )
-from auterity.engine.errors import Conflict, Rejected
+from auterity.engine.errors import Conflict, Failure, Rejected, Unavailable
 from auterity.engine.expiry import Expiry
 from auterity.engine.ownership import Claim
 from auterity.engine.verdict import Again, Verdict
@@ -43,6 +44,7 @@ class Keep:
         self.subject = visit.subject
         self.declared = declared
         self.want: Params = declared.want
+        self._calls_before = 0
         self.expiry = expiry
         self.memory = Memory(
             owned=frozenset(visit.subject.status.get("owned") or ()),
@@ -108,6 +110,9 @@ class Keep:
                 "spec.policy to Adopt, else choose another spec.externalName"
             )
         self._show(observed)
+        if not known and claim is not Claim.MANAGE and not provider.marks_owner:
+            # Where nothing can be marked, an id in the status is the proof that it is ours.
+            self.visit.status.pop("id", None)
         found = _Found(observed, self._compare(observed))
         if claim is Claim.OBSERVE:
             return await self._observe(found)
@@ -202,20 +207,26 @@ class Keep:
                 f"an earlier creation at {vendor} may have succeeded without our learning its id; "
                 f"look there, and remove the annotation {CREATE_PENDING} if there is nothing"
             )
+        if vanished and _needs_note(provider):
+            return await self._forget_vanished(vanished)
         if not self.visit.approved("Create", None, self._all_fields()):
             return await self._await_approval()
-        await self._hold(provider)
         if vanished:
-            await self.visit.cluster.event(
-                self.visit.subject,
-                "Warning",
-                "Vanished",
-                f"{vanished} is gone at {vendor} without our doing; it is made anew",
-            )
+            await self._tell_vanished(vanished)
+        return await self._make(provider)
+
+    async def _make(self, provider: Provider[Any, Any]) -> Verdict:
+        noted = self._create_pending
+        await self._hold(creating=provider)
         try:
-            async with self.visit.change("Create", "Drift" if vanished else "Spec", None):
+            cause = "Drift" if "syncedGeneration" in self.visit.status else "Spec"
+            async with self.visit.change("Create", cause, None):
                 answer = await provider.create(self.want, self.visit.owner)
-        except Conflict:
+        except Failure as failure:
+            if not noted and self._create_pending and self._surely_not_made(provider, failure):
+                await self._drop_note()
+            if not isinstance(failure, Conflict):
+                raise
             # It exists by now, or did before and was not shown: whose it is, its mark tells.
             if (existing := await self._read(provider)) is None:
                 raise
@@ -246,7 +257,7 @@ class Keep:
     ) -> Verdict:
         if not self.visit.approved(action, observed.id, differences):
             return await self._await_approval()
-        await self._hold(provider)
+        await self._hold()
         self._remember_entries()
         changed = frozenset(d.path for d in differences)
         async with self.visit.change(action, cause, observed.id, differences):
@@ -298,9 +309,7 @@ class Keep:
         self.visit.status["syncedGeneration"] = self.subject.generation
         await self._publish(found.observed)
         if self._create_pending:
-            self.visit.subject = await self.visit.cluster.patch_metadata(
-                self.visit.subject, annotations={CREATE_PENDING: None}
-            )
+            await self._drop_note()
         warning = self.expiry.warning
         return await self.visit.settle(
             Reason.READY,
@@ -333,10 +342,49 @@ class Keep:
             f"integrations.auterity.io/approve={plan['hash']}",
         )
 
-    async def _hold(self, provider: Provider[Any, Any]) -> None:
+    async def _forget_vanished(self, vanished: str) -> Verdict:
+        """Before it is made anew: an id in the status must not be older than the note."""
+        await self._tell_vanished(vanished)
+        if self._create_pending:
+            await self._drop_note()
+        self._forget_what_was_shown()
+        return await self.visit.settle(
+            Reason.PROGRESSING,
+            f"{vanished} is gone at {self.declared.provider.vendor}; it is made anew",
+            again=Again.POLL,
+        )
+
+    async def _tell_vanished(self, vanished: str) -> None:
+        await self.visit.cluster.event(
+            self.visit.subject,
+            "Warning",
+            "Vanished",
+            f"{vanished} is gone at {self.declared.provider.vendor} without our doing; "
+            "it is made anew",
+        )
+
+    def _surely_not_made(self, provider: Provider[Any, Any], failure: Failure) -> bool:
+        """Whether the note of a creation that failed would only stop us, or claim what others make.
+
+        Where it can be found again, a note does no harm but after a conflict.
+        """
+        if provider.findable and not isinstance(failure, Conflict):
+            return False
+        here = trail.get()
+        made = len(here.calls) - self._calls_before if here else 0
+        return made == 0 or (made == 1 and not isinstance(failure, Unavailable))
+
+    async def _drop_note(self) -> None:
+        self.visit.subject = await self.visit.cluster.patch_metadata(
+            self.visit.subject, annotations={CREATE_PENDING: None}
+        )
+
+    async def _hold(self, creating: Provider[Any, Any] | None = None) -> None:
         """Before anything is written: the finalizer, and a note where a loss could not be seen."""
+        here = trail.get()
+        self._calls_before = len(here.calls) if here else 0
         note = None
-        if not provider.marks_owner and not self._create_pending and "id" not in self.visit.status:
+        if creating is not None and _needs_note(creating) and not self._create_pending:
             note = {CREATE_PENDING: self.want.name}
         if not self.visit.subject.kept or note:
             self.visit.subject = await self.visit.cluster.patch_metadata(
@@ -398,3 +446,8 @@ class Keep:
     @property
     def _create_pending(self) -> bool:
         return CREATE_PENDING in self.visit.subject.annotations
+
+
+def _needs_note(provider: Provider[Any, Any]) -> bool:
+    """Whether a creation with a lost answer could not be told from someone else's."""
+    return not (provider.marks_owner and provider.findable)

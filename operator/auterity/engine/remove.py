@@ -92,9 +92,11 @@ async def _remove(
     *,
     known: bool,
 ) -> Verdict:
+    subject = visit.subject
     claim = visit.claim(observed, declared, known=known)
     if claim is not Claim.MANAGE:
-        if not known:
+        if not known or "syncedGeneration" not in subject.status:
+            # Only looked at, or shown as about to be taken over.
             return await _let_go(visit, "LeftAlone", f"{observed.id} is not ours; left alone")
         raise Conflict(
             f"{observed.id} no longer carries our mark, so it is not deleted; delete it by hand, "
