@@ -25,6 +25,8 @@ from tests.fakes.keycloak import (
     KeycloakRealms,
 )
 
+# One Keycloak is enough for a machine.
+pytestmark = pytest.mark.xdist_group(KeycloakRealms.__module__)
 OURS = "cluster/team/customers"
 REALM = "customers"
 
