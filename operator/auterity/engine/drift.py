@@ -236,7 +236,7 @@ class _Walk:
         if told is None:
             yield from self.untold(want, path, shown, markers)
         elif told != want.reveal():
-            yield Difference(path, shown, text(want), _text_like(want, told), markers)
+            yield Difference(path, shown, text(want), _text_like(want, has, told), markers)
 
     def untold(
         self, want: Any, path: str, shown: str, markers: frozenset[Marker]
@@ -334,8 +334,9 @@ def text(value: object) -> str | None:
     return shown if len(shown) <= LONGEST_TEXT else shown[: LONGEST_TEXT - 1] + "…"
 
 
-def _text_like(want: Resolved, told: str) -> str | None:
-    return HIDDEN if is_secret(want) else text(told)
+def _text_like(want: Resolved, has: Resolved, told: str) -> str | None:
+    """What the vendor has: what was a secret there stays one, whatever takes its place."""
+    return HIDDEN if is_secret(want) or is_secret(has) else text(told)
 
 
 def _json(value: object) -> str:

@@ -291,3 +291,16 @@ async def test_a_missing_right_is_named(account: Account, missing: str):
     provider = await account.provider(rights)
     with pytest.raises(Unauthorized, match=missing.partition(":")[2]):
         await provider.create(wanted(), "c/team/churn")
+
+
+@pytest.mark.parametrize("after", [[], [{"name": "TOKEN", "value": "for-tests-only"}]])
+async def test_a_secret_that_is_no_longer_declared_is_not_shown(
+    harness: Harness, after: list[JSON]
+):
+    await harness.make()
+    before = SageMakerVendor.spec["environment"][:1]
+    harness.apply({**SageMakerVendor.spec, "environment": before + after}, approval="Always")
+    await harness.converge()
+    (change,) = harness.subject.status["plan"]["changes"]
+    assert change["field"] == "environment.TOKEN"
+    assert SageMakerVendor.secrets["model"]["token"] not in harness.everything_told()
