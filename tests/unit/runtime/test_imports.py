@@ -1,0 +1,26 @@
+"""What starts with the operator, and what must not."""
+
+import json
+import subprocess
+import sys
+
+SDKS = {"boto3", "botocore", "github", "pinecone", "psycopg", "azure", "google", "gitlab", "nacl"}
+CATALOGUE = """
+import json, sys
+from auterity.cli import main
+from auterity.providers import catalogue
+from auterity.runtime import app
+found = catalogue()
+modules = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps({"providers": len(found), "modules": modules}))
+"""
+
+
+def test_the_whole_catalogue_loads_no_vendor_sdk():
+    done = subprocess.run(
+        [sys.executable, "-c", CATALOGUE], capture_output=True, text=True, check=True
+    )
+    told = json.loads(done.stdout)
+    assert told["providers"] >= 5
+    assert SDKS & set(told["modules"]) == set()
+    assert "auterity" in told["modules"]

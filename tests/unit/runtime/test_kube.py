@@ -1,0 +1,191 @@
+"""The client of the Kubernetes API: refusals, renewed credentials, pages, what is written."""
+
+from typing import Any
+
+import pytest
+
+from auterity.api.annotations import FINALIZER
+from auterity.engine.cluster import ClusterUnavailable, SubjectGone
+from auterity.engine.errors import Busy, Conflict
+from auterity.engine.subject import Subject
+from auterity.runtime.cluster import KubeCluster, difference, identity
+from auterity.runtime.kube import Kube, KubeError
+from auterity.runtime.store import Store, trimmed
+from tests.unit.runtime.conftest import ApiServer
+
+WHERE = "/apis/integrations.auterity.io/v1alpha1/namespaces/team/vectorindexes/docs"
+
+
+def raw(version: int = 1, **meta: Any) -> dict[str, Any]:
+    return {
+        "kind": "VectorIndex",
+        "metadata": {
+            "name": "docs",
+            "namespace": "team",
+            "uid": "uid-1",
+            "generation": 1,
+            "resourceVersion": str(version),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            **meta,
+        },
+        "spec": {"connectionRef": {"name": "account"}},
+        "status": {"observedGeneration": 1},
+    }
+
+
+@pytest.fixture
+def subject() -> Subject:
+    return trimmed(raw())
+
+
+@pytest.fixture
+def cluster(kube: Kube) -> KubeCluster:
+    return KubeCluster(kube, Store(), "here", lambda _: None)
+
+
+async def test_a_refused_token_is_read_anew_once(server: ApiServer, kube: Kube):
+    server.refuses(401, "expired")
+    server.says({"fine": True})
+    assert await kube.call("GET", "/api") == {"fine": True}
+    server.answers.clear()
+    server.refuses(401, "expired")
+    with pytest.raises(KubeError):
+        await kube.call("GET", "/api")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_server_in_trouble_is_unavailable_and_not_a_refusal(
+    server: ApiServer, kube: Kube, status: int
+):
+    server.refuses(status, "overloaded")
+    with pytest.raises(ClusterUnavailable, match=str(status)):
+        await kube.call("GET", "/api")
+
+
+async def test_no_server_is_unavailable(server: ApiServer, kube: Kube, monkeypatch):
+    server.says({})
+    await kube.call("GET", "/api")
+    kube._server = "http://127.0.0.1:1"
+    with pytest.raises(ClusterUnavailable, match="does not answer"):
+        await kube.call("GET", "/api")
+
+
+async def test_a_collection_is_read_page_by_page(server: ApiServer, kube: Kube):
+    server.says({"items": [{"n": 1}], "metadata": {"continue": "more"}})
+    server.says({"items": [{"n": 2}], "metadata": {}})
+    assert [item["n"] async for item in kube.list("/apis/x")] == [1, 2]
+    assert "continue=more" in server.requests[1][1]
+
+
+async def test_the_finalizer_is_set_beside_those_of_others_and_guarded(
+    server: ApiServer, cluster: KubeCluster
+):
+    theirs = trimmed(raw(finalizers=["theirs"]))
+    server.says(raw(2, finalizers=["theirs", FINALIZER]))
+    kept = await cluster.patch_metadata(theirs, finalizer=True)
+    assert kept.kept
+    assert server.bodies == [
+        {
+            "metadata": {
+                "uid": "uid-1",
+                "resourceVersion": "1",
+                "finalizers": ["theirs", FINALIZER],
+            }
+        }
+    ]
+
+
+async def test_a_finalizer_that_someone_else_changed_meanwhile_is_tried_on_the_newest(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    server.refuses(409, "the object has been modified")
+    server.says(raw(7, finalizers=["theirs"]))
+    server.says(raw(8, finalizers=["theirs", FINALIZER]))
+    await cluster.patch_metadata(subject, finalizer=True)
+    assert server.bodies[-1]["metadata"]["resourceVersion"] == "7"  # type: ignore[index]  # JSON
+    assert server.bodies[-1]["metadata"]["finalizers"] == ["theirs", FINALIZER]  # type: ignore[index]  # JSON
+
+
+async def test_a_successor_of_the_same_name_is_never_written_to(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    server.refuses(409, "Precondition failed: UID in precondition: uid-1, UID in object: uid-2")
+    with pytest.raises(SubjectGone):
+        await cluster.write_status(subject, {"observedGeneration": 2})
+    server.answers.clear()
+    server.refuses(404, "not found")
+    with pytest.raises(SubjectGone):
+        await cluster.write_status(subject, {"observedGeneration": 2})
+
+
+async def test_a_status_that_says_the_same_is_not_written(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    assert await cluster.write_status(subject, dict(subject.status)) is subject
+    assert server.requests == []
+
+
+async def test_a_secret_of_someone_else_is_not_written_over(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    server.says({"metadata": {"uid": "u" * 8, "resourceVersion": "1"}, "data": {"host": "eA=="}})
+    with pytest.raises(Conflict, match="was not made by this object"):
+        await cluster.publish(subject, "docs", {"host": "x"})
+    assert [method for method, _ in server.requests] == ["GET"]
+
+
+async def test_outputs_that_are_there_are_not_written_again(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    owner = [{"uid": "uid-1", "controller": True}]
+    meta = {"uid": "u" * 8, "resourceVersion": "1", "ownerReferences": owner}
+    server.says({"metadata": meta, "data": {"host": "eA==", "once": "eQ=="}})
+    await cluster.publish(subject, "docs", {"host": "x"})
+    assert [method for method, _ in server.requests] == ["GET"]
+    await cluster.publish(subject, "docs", {"host": "z"})
+    assert server.requests[-1][0] == "PATCH"
+    assert server.bodies[-1] == {"data": {"host": "eg=="}}
+
+
+async def test_a_configuration_secret_that_was_changed_meanwhile_is_busy(
+    server: ApiServer, cluster: KubeCluster
+):
+    server.refuses(409, "the object has been modified")
+    with pytest.raises(Busy):
+        await cluster.secret_store("team").write("config", {"a": "b"}, "1")
+
+
+async def test_events_are_limited_and_never_fail_a_visit(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    server.refuses(403, "events is forbidden")
+    for number in range(60):
+        await cluster.event(subject, "Warning", "Trouble", f"number {number}")
+    assert len(server.requests) == 25
+    await cluster.event(trimmed({**raw(uid="another")}), "Normal", "Fine", "told")
+    await cluster.event(trimmed({**raw(uid="another")}), "Normal", "Fine", "told")
+    assert len(server.requests) == 26
+
+
+async def test_a_cluster_without_a_readable_identity_says_what_to_do(server: ApiServer, kube: Kube):
+    server.refuses(403, "namespaces is forbidden")
+    with pytest.raises(ClusterUnavailable, match="start with --cluster-name"):
+        await identity(kube, None)
+    assert await identity(kube, "mine") == "mine"
+    server.answers.clear()
+    server.says({"metadata": {"uid": "0a1b2c3d-4e5f-6789-0000-000000000000"}})
+    assert await identity(kube, None) == "0a1b2c3d4e5f"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "patch"),
+    [
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1, "b": 2}, {"a": 1}, {"b": None}),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"x": 1, "z": 3}}, {"a": {"y": None, "z": 3}}),
+        ({"a": [1, 2]}, {"a": [2]}, {"a": [2]}),
+        ({}, {"a": {"x": None}}, {"a": {"x": None}}),
+    ],
+)
+def test_a_patch_has_what_differs_and_nothing_else(old: Any, new: Any, patch: Any):
+    assert difference(old, new) == patch
