@@ -20,4 +20,4 @@ def _unseen(*packages: str) -> Iterator[None]:
 
 # Kopf loads a Kubernetes client if it finds one, only to log in by it: 60 MB that nothing uses.
 with _unseen("kubernetes", "kubernetes_asyncio", "pykube"):
-    import kopf as kopf  # noqa: PLC0414 - loaded here for its effect
+    import kopf as kopf
