@@ -29,6 +29,7 @@ TABLE = (
     "custom-columns=KIND:.kind,NAME:.metadata.name,"
     f"READY:{READY}.status,REASON:{READY}.reason,VENDOR:.status.vendor,ID:.status.id"
 )
+EVENTS = "custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message"
 console = Console(highlight=False, width=110)
 
 
@@ -54,13 +55,12 @@ def play(it: Stage) -> None:
     edit(it, objects["AlertRoute"])
     refuse(it, objects["VectorIndex"])
     delete(it, objects["ModelDeployment"])
-    run(it, "get", "events", "-A", "--field-selector=reportingComponent=auterity",
-        "-o", "custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message")  # fmt: skip
+    run(it, "get", "events", "-A", "--field-selector=reportingComponent=auterity", "-o", EVENTS)
 
 
 def apply_five_kinds(it: Stage) -> dict[str, dict[str, Any]]:
     """Apply one sample a kind: a Connection with its Secret, and the integration."""
-    scene("Declare: one object of each kind, each with its Connection", "kubectl apply -f samples/")
+    scene("Declare: one object of each kind", "kubectl apply -f samples/")
     objects = {}
     for path in SAMPLES:
         documents = it.sample(path)
@@ -89,6 +89,7 @@ def become_ready(it: Stage, objects: dict[str, dict[str, Any]]) -> None:
         return objects.keys() <= {row["kind"] for row in rows} and all(map(_ready, rows))
 
     until("every object becoming ready", all_ready)
+    run(it, "get", "integrations", "-A", "-o", TABLE)
 
 
 def tamper(it: Stage, index: dict[str, Any]) -> None:

@@ -61,7 +61,8 @@ class Stage:
                 return self.github["connection"], self.github["secrets"]
             case "alertmanager":
                 return {"alertmanager": {"endpoint": self.alertmanager.url}}, {}
-        raise LookupError(vendor)
+            case _:
+                raise LookupError(vendor)
 
     def sample(self, path: str) -> list[JSON]:
         """A sample's documents, with the addresses and credentials of this machine."""

@@ -14,6 +14,7 @@ def run(  # noqa: PLR0913 - the command's options
     *,
     namespace: Annotated[list[str] | None, Parameter(negative=())] = None,
     allow_insecure_endpoints: Annotated[bool, Parameter(negative=())] = False,
+    lend_identity: Annotated[bool, Parameter(negative=())] = False,
     cluster_name: str | None = None,
     workers: int = 400,
     listen: str = "0.0.0.0:8080",
@@ -28,6 +29,9 @@ def run(  # noqa: PLR0913 - the command's options
         Serve only this namespace; repeat for several. All namespaces if left out.
     allow_insecure_endpoints
         Allow connections whose endpoint is http, not https.
+    lend_identity
+        Let every Connection without credentials use the operator's own identity, such as its IAM
+        role. ClusterConnections always may.
     cluster_name
         Tells this cluster from others in marks at vendors; from kube-system's uid if left out.
     workers
@@ -50,6 +54,7 @@ def run(  # noqa: PLR0913 - the command's options
         namespaces=tuple(namespace or ()),
         cluster_name=cluster_name,
         allow_insecure=allow_insecure_endpoints,
+        lend_identity=lend_identity,
         workers=workers,
     )
     runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above

@@ -59,19 +59,21 @@ def connection_key(namespace: str, ref: ConnectionRef) -> Key:
 class Connections:
     """Opens each connection once and shares its session and budget among all its users."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it asks of its owner
         self,
         cluster: Cluster,
         connectors: Mapping[str, type[Connector]],
         observer: CallObserver,
         *,
         allow_insecure: bool = False,
+        lend_identity: bool = False,
         door: DoorFactory = Door,
     ) -> None:
         self._cluster = cluster
         self._connectors = connectors
         self._observer = observer
         self._allow_insecure = allow_insecure
+        self._lend_identity = lend_identity
         self._door = door
         self._opened: dict[Key, Opened] = {}
         self._stale: set[Key] = set()
@@ -264,6 +266,7 @@ class Connections:
                 door=self._door(vendor, str(key), budget, self._observer),
                 secrets=self._cluster.secret_store(self._secret_namespace(subject)),
                 allow_insecure=self._allow_insecure,
+                lends_identity=self._lend_identity or key.kind == "ClusterConnection",
                 namespace=key.namespace,
             )
         )

@@ -92,6 +92,9 @@ class Access:
     secrets: SecretStore
     allow_insecure: bool = False
     """Whether http endpoints are allowed."""
+    lends_identity: bool = False
+    """Whether the connection may use the operator's own identity (its role or workload identity)
+    where it declares no credentials: not for whoever may write a Connection in a namespace."""
     namespace: str = ""
 
 
@@ -107,8 +110,9 @@ class Session(ABC):
 
 
 class Connector(ConnectionParams, ABC):
-    """A Connection's vendor block that knows how to open a session. Declared in `transport/`, or
-    beside the provider if the vendor speaks plain REST.
+    """A Connection's vendor block that knows how to open a session.
+
+    Declared in `transport/`, or beside the provider if the vendor speaks plain REST.
     """
 
     @abstractmethod

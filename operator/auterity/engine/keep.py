@@ -26,6 +26,8 @@ from auterity.engine.visit import Visit
 
 ADOPT_AFTER: Final = 1.0
 """Seconds between showing the plan of a take-over and carrying it out."""
+SECOND_STEP_AFTER: Final = 0.5
+"""Seconds from a creation to the update that brings what only an existing object can have."""
 FEWEST_FOR_A_LIST: Final = 4
 """With fewer objects on a connection, reading each costs less than listing all."""
 
@@ -245,7 +247,7 @@ class Keep:
             await self._publish(observed)
         if observed is None:
             observed = await provider.read(id)
-        return await self._after_writing(provider, id, observed)
+        return await self._after_writing(provider, id, observed, created=True)
 
     async def _update(
         self,
@@ -272,10 +274,16 @@ class Keep:
                 "DriftReverted",
                 f"Someone else had changed {fields} at {provider.vendor}; undone",
             )
-        return await self._after_writing(provider, observed.id, await provider.read(observed.id))
+        now = await provider.read(observed.id)
+        return await self._after_writing(provider, observed.id, now, created=False)
 
     async def _after_writing(
-        self, provider: Provider[Any, Any], id: str, observed: Observed[Any] | None
+        self,
+        provider: Provider[Any, Any],
+        id: str,
+        observed: Observed[Any] | None,
+        *,
+        created: bool,
     ) -> Verdict:
         """Read back what was written: the status tells what the vendor has, not what was sent."""
         if observed is None:
@@ -298,7 +306,10 @@ class Keep:
             return await self.visit.settle(
                 Reason.PROGRESSING,
                 f"{provider.vendor} still answers other values for: {fields}",
-                again=Again.RETRY,
+                # What a creation leaves open, the first update brings; what an update leaves open
+                # the vendor may never take: no hot loop then.
+                again=Again.POLL if created else Again.RETRY,
+                after=SECOND_STEP_AFTER if created else None,
             )
         return await self._up_to_date(_Found(observed, []))
 

@@ -39,6 +39,8 @@ class Options:
     """Namespaces that are served; all if empty."""
     cluster_name: str | None = None
     allow_insecure: bool = False
+    lend_identity: bool = False
+    """Whether Connections without credentials may use the operator's own identity."""
     workers: int = 400
     grace: float = 25.0
     """Seconds that visits in hand get to finish when the operator stops."""
@@ -68,6 +70,7 @@ class Operator:
             connectors(self._providers),
             self._metrics,
             allow_insecure=self.options.allow_insecure,
+            lend_identity=self.options.lend_identity,
         )
         self.engine = Engine(
             cluster=cluster,

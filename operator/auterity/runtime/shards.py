@@ -58,7 +58,7 @@ class _Seen:
 class Members:
     """This member among the others."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it asks of its owner
         self,
         kube: Kube,
         namespace: str,

@@ -112,6 +112,11 @@ class AwsConnection(Connector):
             raise Rejected("accessKeyId and secretAccessKey go together")
         if self.session_token is not None and self.access_key_id is None:
             raise Rejected("sessionToken needs accessKeyId and secretAccessKey")
+        if self.access_key_id is None and not access.lends_identity:
+            raise Rejected(
+                "there is no access key, and the operator lends its own AWS identity only to "
+                "ClusterConnections (or to all with --lend-identity)"
+            )
         endpoint = self.endpoint and checked(self.endpoint, allow_insecure=access.allow_insecure)
         return AwsSession(access.door, self, endpoint, access.namespace)
 
