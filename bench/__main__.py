@@ -1,106 +1,129 @@
-"""`python -m bench`: how fast objects converge, what they cost, and what rest costs."""
+"""`python -m bench`: Auterity beside a Go operator, on a real control plane, in one run."""
 
 import asyncio
 import json
-from time import monotonic
-from typing import Any
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
 
 from cyclopts import App
 from rich.console import Console
-from rich.table import Table
 
-from bench.rig import Rig
+from bench.chart import chart
+from bench.goals import goals
+from bench.measure import Bench, Plan
+from bench.operators import Auterity, Operator, Yardstick1, Yardstick50
+from bench.report import publish, show
+from bench.rig import ROOT, Rig
+from tools.controlplane.binaries import kubernetes_version
 
 app = App(help=__doc__)
 console = Console()
+FAST, SLOW = 20, 300
+"""Milliseconds that a call to the vendor takes."""
+LARGE = 10_000
+OPERATORS: dict[str, type[Operator]] = {
+    "auterity": Auterity,
+    "go50": Yardstick50,
+    "go1": Yardstick1,
+}
 
 
 @app.default
 def bench(
     *,
     objects: int = 1000,
-    latency: str = "20ms",
-    workers: int = 400,
+    full: bool = False,
+    only: list[Literal["auterity", "go50", "go1"]] | None = None,
     calls_in_flight: int = 400,
-    rest: float = 30.0,
-    as_json: bool = False,
+    output: Path = ROOT / "build" / "bench",
+    docs: bool = False,
 ) -> None:
-    """Create objects and measure until all are ready; then measure rest.
+    """Measure one operator after the other, each alone on a fresh control plane.
 
     Parameters
     ----------
     objects
-        How many.
-    latency
-        Time that every call to the vendor takes.
-    workers
-        Most visits in hand.
+        How many objects are created, edited and deleted.
+    full
+        Also with 10,000 objects, and edits and restart with these: half an hour.
+    only
+        Leave out the other operators; repeat for several.
     calls_in_flight
-        Most calls to the vendor in flight.
-    rest
-        Seconds of rest that are measured.
-    as_json
-        Print JSON instead of a table.
+        Most calls to the vendor in flight, as Auterity's Connection says. The Go operator's are its
+        workers.
+    output
+        Folder for scale.json and scale.svg.
+    docs
+        Write them and the tables into docs instead.
     """
-    figures = asyncio.run(_measure(objects, latency, workers, calls_in_flight, rest))
-    if as_json:
-        print(json.dumps(figures, indent=2))
-        return
-    table = Table(title=f"{objects} objects, vendor at {latency}, {workers} visits in hand")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,.2f}" if isinstance(value, float) else str(value))
-    console.print(table)
+    operators = {}
+    for name in only or OPERATORS:
+        operator = OPERATORS[name]
+        plan = _plan(operator, objects, full=full)
+        operators[operator.name] = asyncio.run(_run(plan, calls_in_flight))
+    report = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "kubernetes": kubernetes_version(),
+            "load_average_after": os.getloadavg(),
+        },
+        "order": list(operators),
+        "calls_in_flight": calls_in_flight,
+        "others_cores": _others(operators),
+        "operators": operators,
+    }
+    met = goals(operators)
+    report["goals"] = [goal.told() for goal in met]
+    folder = ROOT / "docs" if docs else output
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scale.json").write_text(json.dumps(_rounded(report), indent=2) + "\n")
+    (folder / "scale.svg").write_text(chart(report))
+    if docs:
+        publish(folder / "scale.md", report, met)
+    show(console, report, met)
+    console.print(f"also in {folder}: scale.json, scale.svg", highlight=False)
 
 
-async def _measure(
-    objects: int, latency: str, workers: int, calls_in_flight: int, rest: float
-) -> dict[str, Any]:
-    async with Rig(latency, calls_in_flight).running() as rig:
-        rig.start_operator(workers)
-        await rig.ready()
-        await rig.create(20, first=90000)
-        while await rig.not_ready():
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(2)
-        idle = rig.memory_kib()
-        cpu, writes, calls = rig.cpu_seconds(), rig.api_writes(), rig.vendor()
-        start = monotonic()
-        creating = asyncio.create_task(rig.create(objects))
-        await creating
-        created = monotonic() - start
-        while await rig.not_ready():
-            await asyncio.sleep(0.2)
-        wall = monotonic() - start
-        await asyncio.sleep(1)
-        after = rig.api_writes()
-        spent = rig.cpu_seconds() - cpu
-        counted = rig.vendor()
-        figures: dict[str, Any] = {
-            "seconds to create them in the API": created,
-            "seconds until all are ready": wall,
-            "objects a second": objects / wall,
-            "CPU seconds": spent,
-            "CPU milliseconds an object": 1000 * spent / objects,
-            "MiB resident, idle": idle / 1024,
-            "KiB an object": (rig.memory_kib() - idle) / objects,
-            "API writes an object": (sum(after.values()) - sum(writes.values())) / objects,
-            "vendor calls an object": _calls(counted, calls) / objects,
-            "objects at the vendor": counted["held"],
-        }
-        await asyncio.sleep(3)
-        before, cpu, calls = rig.api_writes(), rig.cpu_seconds(), rig.vendor()
-        await asyncio.sleep(rest)
-        figures["API writes at rest"] = sum(rig.api_writes().values()) - sum(before.values())
-        figures["vendor calls at rest"] = _calls(rig.vendor(), calls)
-        figures["CPU percent at rest"] = 100 * (rig.cpu_seconds() - cpu) / rest
-        return figures
+def _plan(operator: type[Operator], objects: int, *, full: bool) -> Plan:
+    if operator is Yardstick1:
+        # Two calls of 300 ms an object would take it ten minutes for 1,000 objects.
+        return Plan(operator, [(objects, FAST)], life=0 if full else None)
+    few = [(objects, FAST), (objects, SLOW)]
+    if not full:
+        return Plan(operator, few, life=0)
+    many = [(LARGE, FAST), (LARGE, SLOW)]
+    return Plan(operator, few + many, life=2, sweep=20, rest=45.0, edits=400, delete_last=False)
 
 
-def _calls(after: dict[str, Any], before: dict[str, Any]) -> int:
-    kinds = ("get", "list", "post", "patch", "delete")
-    return int(sum(after[kind] - before[kind] for kind in kinds))
+async def _run(plan: Plan, calls_in_flight: int) -> dict[str, Any]:
+    rig = Rig(plan.operator.group, calls_in_flight)
+    async with rig.running():
+        operator = plan.operator(rig)
+        try:
+            return await Bench(rig, operator, plan).run()
+        finally:
+            operator.stop()
+
+
+def _others(operators: dict[str, Any]) -> float:
+    """Cores that programs outside the bench used while objects converged, at the worst."""
+    runs = [run for figures in operators.values() for run in figures["converge"]]
+    return float(max(run["others_cores"] for run in runs))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ type vendor struct {
 	mu      sync.RWMutex
 	indexes map[string]index
 
-	latency time.Duration
+	latency atomic.Int64 // nanoseconds
 	errors  float64
 	page    int
 	limit   float64
@@ -51,9 +51,10 @@ func main() {
 	limit := flag.Float64("limit", 0, "calls a second before 429; 0: none")
 	flag.Parse()
 	v := &vendor{
-		indexes: map[string]index{}, latency: *latency, errors: *errors, page: *page, limit: *limit,
+		indexes: map[string]index{}, errors: *errors, page: *page, limit: *limit,
 		filledAt: time.Now(),
 	}
+	v.latency.Store(int64(*latency))
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		panic(err)
@@ -63,14 +64,21 @@ func main() {
 }
 
 func (v *vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/stats" {
+	switch r.URL.Path { // what the bench asks, at once
+	case "/stats":
 		v.stats(w)
+		return
+	case "/edited":
+		v.tellEdited(w)
+		return
+	case "/latency":
+		v.changeLatency(w, r.URL.Query().Get("to"))
 		return
 	}
 	if v.refuse(w) {
 		return
 	}
-	time.Sleep(v.latency)
+	time.Sleep(time.Duration(v.latency.Load()))
 	if v.errors > 0 && rand.Float64() < v.errors {
 		answer(w, 500, index{"message": "internal error"})
 		return
@@ -205,16 +213,30 @@ func (v *vendor) stats(w http.ResponseWriter) {
 	v.mu.RLock()
 	held := len(v.indexes)
 	v.mu.RUnlock()
-	edited := map[string]int64{}
-	v.edited.Range(func(name, at any) bool {
-		edited[name.(string)] = at.(int64)
-		return true
-	})
 	answer(w, 200, index{
-		"held": held, "throttled": v.throttled.Load(), "edited": edited,
+		"held": held, "throttled": v.throttled.Load(),
 		"get": v.calls[get].Load(), "list": v.calls[list].Load(), "post": v.calls[post].Load(),
 		"patch": v.calls[patch].Load(), "delete": v.calls[remove].Load(),
 	})
+}
+
+func (v *vendor) tellEdited(w http.ResponseWriter) {
+	edited := index{}
+	v.edited.Range(func(name, at any) bool {
+		edited[name.(string)] = at
+		return true
+	})
+	answer(w, 200, edited)
+}
+
+func (v *vendor) changeLatency(w http.ResponseWriter, to string) {
+	latency, err := time.ParseDuration(to)
+	if err != nil {
+		answer(w, 400, index{"message": err.Error()})
+		return
+	}
+	v.latency.Store(int64(latency))
+	answer(w, 200, index{"latency": latency.String()})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

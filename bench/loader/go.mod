@@ -1,0 +1,3 @@
+module auterity.io/bench/loader
+
+go 1.25
