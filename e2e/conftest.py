@@ -129,7 +129,8 @@ class Installation:
         )
         self.cluster.kubectl("apply", "--server-side", "-f", "-", input=done.stdout)
         documents = [d for d in yaml.safe_load_all(done.stdout) if d]
-        return next(d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount")
+        (account,) = [d for d in documents if d["kind"] == "ServiceAccount"]
+        return str(account["metadata"]["name"])
 
     def kubeconfig(self, account: str) -> Path:
         """A kubeconfig with nothing but the ServiceAccount's token, through the network."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import yaml
@@ -39,8 +40,12 @@ class Team:
 
     def connect(self, account: Account, *, direct: bool = False, **spec: object) -> None:
         """A Connection called `vendor` and its Secret; ready when this returns."""
-        self.secret(token=account.token)
-        self.create("vendor", {**account.block(direct=direct), **spec}, kind="Connection")
+        self.connect_by(account.block(direct=direct), account.token, **spec)
+
+    def connect_by(self, block: JSON, token: str, **spec: object) -> None:
+        """The same for any vendor block whose secret is the key `token` of Secret `vendor`."""
+        self.secret(token=token)
+        self.create("vendor", {**block, **spec}, kind="Connection")
         self.until_ready("vendor", kind="Connection")
 
     def create(self, name: str, spec: JSON, kind: str = "VectorIndex", **meta: object) -> JSON:
@@ -59,11 +64,11 @@ class Team:
             "connectionRef": {"name": "vendor"},
             "deletionPolicy": "Delete",
             "dimension": 8,
-            vendor: SPEC[vendor],
+            vendor: SPEC.get(vendor, {}),
             **spec,
         }
 
-    def edit(self, name: str, kind: str = "VectorIndex", **spec: object) -> JSON:
+    def edit(self, name: str, kind: str = "VectorIndex", /, **spec: object) -> JSON:
         namespace = "" if kind == "ClusterConnection" else self.namespace
         return self.api.patch(kind, namespace, name, {"spec": spec})
 
@@ -91,7 +96,7 @@ class Team:
     def until(
         self,
         name: str,
-        true: Callable[[JSON | None], bool],
+        true: Callable[[Any], object],
         kind: str = "VectorIndex",
         seconds: float = 30,
     ) -> JSON | None:

@@ -3,13 +3,19 @@
 import os
 import random
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
 
 from e2e.api import JSON
+from e2e.database import Database
 from e2e.kstatus import Kstatus, kstatus
 from e2e.operator_process import OperatorProcess
 from e2e.team import Team
-from e2e.vendors import Vendors
+from e2e.vendors import Account, Vendors
+from tools.servers.postgres import Postgres
 
 SEED = int(os.environ.get("AUTERITY_CHAOS_SEED", "7"))
 OBJECTS = 200
@@ -25,12 +31,34 @@ class _Declared:
 
     vendor: str
     team: Team
+    holds: Callable[[], dict[str, int]]
+    """The value of everything that exists there, by name."""
     wanted: dict[str, int] = field(default_factory=dict)
 
     def block(self, value: int) -> JSON:
         if self.vendor == "numbered":
             return {"note": {"value": str(value)}}
+        if self.vendor == "pgvector":
+            return {"hnsw": {"m": value, "efConstruction": 64}}
         return {"replicas": value, "tags": {"value": str(value)}}
+
+
+@pytest.fixture
+def database(vendors: Vendors) -> Iterator[Database | None]:
+    if (reason := Postgres.available()) is not None:
+        print(f"without a real database: {reason}")
+        yield None
+        return
+    found = Database()
+    found.start()
+    vendors.secrets.add(found.token)
+    yield found
+    found.stop()
+
+
+def _values(account: Account) -> dict[str, int]:
+    key = "note" if account.vendor == "numbered" else "replicas"
+    return {name: int(index[key]) for name, index in account.holds().items()}
 
 
 def _steps(dice: random.Random) -> list[tuple[float, str, int]]:
@@ -61,20 +89,53 @@ def _do(what: str, number: int, of: list[_Declared], value: int) -> None:
 
 
 def test_nothing_is_lost_or_double_though_the_operator_is_killed_again_and_again(
-    vendors: Vendors, new_team, operator: OperatorProcess, figure
+    vendors: Vendors, database: Database | None, new_team, operator: OperatorProcess, figure
 ):
     print(f"AUTERITY_CHAOS_SEED={SEED}")
     dice = random.Random(SEED)
-    teams, accounts = [new_team(), new_team()], [vendors.open(), vendors.open("numbered")]
-    for team, account in zip(teams, accounts, strict=True):
+    declared = []
+    accounts = [vendors.open(), vendors.open("numbered")]
+    for account in accounts:
+        team = new_team()
         team.connect(account, direct=True, rateLimit=UNLIMITED)
         account.ask("latency", LATENCY)
-    declared = [
-        _Declared(account.vendor, team) for team, account in zip(teams, accounts, strict=True)
-    ]
+        declared.append(_Declared(account.vendor, team, partial(_values, account)))
+    if database is not None:
+        team = new_team()
+        team.connect_by(database.block(), database.token, rateLimit=UNLIMITED)
+        declared.append(_Declared(database.vendor, team, database.holds))
 
-    start, kills, doomed = time.monotonic(), 0, dice.uniform(0.5, 2.0)
     steps = _steps(dice)
+    kills = _live_through(steps, declared, operator, dice)
+
+    ended = time.monotonic()
+    for each in declared:
+        _until_settled(each)
+    settled = time.monotonic() - ended
+
+    created = sum(account.ask("requests", "POST") for account in accounts)
+    left = sum(len(each.wanted) for each in declared)
+    figure(
+        f"seed {SEED}: {OBJECTS} objects at {', '.join(d.vendor for d in declared)}; {len(steps)} "
+        f"steps, {kills} kills, {created} creates sent over HTTP, {left} held, none lost or "
+        f"double; settled {settled:.1f} s after the last start"
+    )
+    for each in declared:
+        for name in list(each.wanted):
+            each.team.delete(name)
+        each.wanted.clear()
+    for each in declared:
+        _until_settled(each)
+
+
+def _live_through(
+    steps: list[tuple[float, str, int]],
+    declared: list[_Declared],
+    operator: OperatorProcess,
+    dice: random.Random,
+) -> int:
+    """Do each step at its time, and kill the operator again and again; how often it was."""
+    start, kills, doomed = time.monotonic(), 1, dice.uniform(0.5, 2.0)
     for value, (at, what, number) in enumerate(steps, start=1):
         while (now := time.monotonic() - start) < at:
             if now >= doomed:
@@ -84,47 +145,24 @@ def test_nothing_is_lost_or_double_though_the_operator_is_killed_again_and_again
                 # Some die before they have done anything, others in the midst of it.
                 doomed = time.monotonic() - start + dice.uniform(1.0, 5.0)
             time.sleep(max(0.0, min(at, doomed) - now))
-        _do(what, number, declared, value % 60 + 1)
+        _do(what, number, declared, value % 30 + 2)
     operator.kill()
     operator.start()
-
-    ended = time.monotonic()
-    for each in declared:
-        _until_settled(each, seconds=60)
-    settled = time.monotonic() - ended
-    for each, account in zip(declared, accounts, strict=True):
-        held = account.holds()
-        key = "note" if each.vendor == "numbered" else "replicas"
-        assert {name: int(index[key]) for name, index in held.items()} == each.wanted
-
-    created = sum(account.ask("requests", "POST") for account in accounts)
-    left = sum(len(each.wanted) for each in declared)
-    figure(
-        f"seed {SEED}: {OBJECTS} objects, {len(steps)} steps, {kills + 1} kills, {created} creates "
-        f"sent, {left} held, none lost or double; settled {settled:.1f} s after the last start"
-    )
-    for each in declared:
-        for name in list(each.wanted):
-            each.team.delete(name)
-    for each, account in zip(declared, accounts, strict=True):
-        each.wanted.clear()
-        _until_settled(each, seconds=60)
-        assert account.holds() == {}
+    return kills
 
 
-def _until_settled(declared: _Declared, seconds: float) -> None:
+def _until_settled(declared: _Declared, seconds: float = 60) -> None:
+    """Wait until every object is as declared, and the vendor has nothing else."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = {
-            o["metadata"]["name"]: o
-            for o in declared.team.api.list("vectorindexes", declared.team.namespace)
-        }
+        objects = declared.team.api.list("vectorindexes", declared.team.namespace)
+        found = {o["metadata"]["name"]: o for o in objects}
         waiting = [name for name, o in found.items() if kstatus(o) is not Kstatus.CURRENT]
         if not waiting and found.keys() == declared.wanted.keys():
             assert all(
-                o["status"]["syncedGeneration"] == o["metadata"]["generation"]
-                for o in found.values()
+                o["status"]["syncedGeneration"] == o["metadata"]["generation"] for o in objects
             )
+            assert declared.holds() == declared.wanted
             return
         time.sleep(0.3)
     told = {name: found[name]["status"].get("conditions") for name in waiting[:5]}

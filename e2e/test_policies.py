@@ -3,6 +3,7 @@
 import re
 
 from auterity.api import GROUP
+from e2e.api import JSON
 from e2e.kstatus import Kstatus, kstatus
 from e2e.team import Team
 from e2e.vendors import Vendors
@@ -47,9 +48,8 @@ def test_what_has_a_ttl_goes_at_the_vendor_when_it_has_passed(vendors: Vendors, 
     team.until("preview", lambda _: "preview" in account.holds())
     team.until_reason("preview", "Expired")
     assert account.holds() == {}
-    found = team.find("preview")
-    assert kstatus(found) is Kstatus.FAILED
-    assert "id" not in found["status"]
+    assert kstatus(team.find("preview")) is Kstatus.FAILED
+    assert "id" not in team.status("preview")
 
 
 def test_every_change_waits_for_approval_if_asked_to(vendors: Vendors, team: Team):
@@ -57,9 +57,9 @@ def test_every_change_waits_for_approval_if_asked_to(vendors: Vendors, team: Tea
     team.connect(account)
     team.index("docs", approval="Always")
 
-    def approve(action: str) -> dict[str, object]:
+    def approve(action: str) -> JSON:
         told = team.until_reason("docs", "AwaitingApproval", words=f"{action} waits for approval")
-        plan = team.status("docs")["plan"]
+        plan: JSON = team.status("docs")["plan"]
         assert plan["action"] == action
         assert told.endswith(f"annotate the object with {GROUP}/approve={plan['hash']}")
         team.annotate("docs", approve=plan["hash"])
@@ -145,7 +145,7 @@ def test_what_is_adopted_is_planned_first_and_taken_over_then(vendors: Vendors, 
     assert held["tags"]["owner"].endswith(f"/{team.namespace}/docs")
     team.until_event("docs", "Adopted", "Took over docs")
 
-    def planned(_: object) -> list[object]:
+    def planned(_: object) -> list[JSON]:
         return [v["status"]["plan"] for v in team.witness.versions[uid] if "plan" in v["status"]]
 
     team.until("docs", planned)

@@ -76,7 +76,7 @@ class _Account:
     """One stand-in, the faults before it, and what tests may ask of both."""
 
     def __init__(self, vendor: str) -> None:
-        self.stand_in: Any = {"example": Example, "numbered": Numbered}[vendor]()
+        self.stand_in: Any = Example() if vendor == "example" else Numbered()
         self.proxy = FaultProxy()
         self.tokens = [f"tok-{secrets.token_hex(12)}"]
         self.indiscreet = False
