@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -26,6 +27,7 @@ from tests.example.provider import ExampleIndex
 from tools import helm
 from tools.controlplane import Controlplane, Kubectl, Source, build, choose
 from tools.generate import ROOT, definitions, files
+from tools.loopback import HOST
 
 KIND_CONFIG = """\
 kind: Cluster
@@ -110,7 +112,8 @@ class Installation:
     cluster: Cluster
     folder: Path
     packages: Path
-    network: Network
+    network: Network | None
+    """None where the API server is on another machine."""
     tokens: list[str] = field(default_factory=list)
     """Of ServiceAccounts."""
 
@@ -138,7 +141,8 @@ class Installation:
         self.tokens.append(token)
         raw = self.cluster.kubectl("config", "view", "--raw", "--minify", "-o", "json")
         cluster = json.loads(raw)["clusters"][0]["cluster"]
-        cluster["server"] = f"https://127.0.0.1:{self.network.port}"
+        if self.network is not None:
+            cluster["server"] = f"https://{HOST}:{self.network.port}"
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -162,8 +166,10 @@ def installation(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     server = cluster.kubectl("config", "view", "--minify", "-o", "jsonpath={..server}")
-    network = Network(int(server.rpartition(":")[2].strip("/")))
-    network.start()
+    there = urlsplit(server)
+    network = Network(there.port) if there.hostname == HOST and there.port else None
+    if network is not None:
+        network.start()
     ours = (ExampleIndex, NumberedIndex)
     found: Catalogue = {**catalogue(), **{(p.kind, p.vendor): p for p in ours}}
     crds = "---\n".join(definitions(files(found)).values())
@@ -183,7 +189,8 @@ def installation(
             cluster.kubectl("delete", "namespace", SYSTEM)
             for kind in ("clusterrole", "clusterrolebinding"):
                 cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=auterity")
-        network.stop()
+        if network is not None:
+            network.stop()
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,6 @@ def installed_package(folder: Path) -> Path:
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1\n")
     (package / "entry_points.txt").write_text(PROVIDERS)
-    # The operator's image has no `kubernetes`, which Kopf imports wherever it finds it.
-    (folder / "kubernetes.py").write_text("raise ImportError('not in the image')\n")
     return folder
 
 

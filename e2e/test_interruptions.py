@@ -41,6 +41,8 @@ def test_the_operator_outlives_a_restart_of_the_api_server(
 def test_what_happens_while_the_network_is_cut_is_caught_up_with(
     installation: Installation, vendors: Vendors, team: Team, figure
 ):
+    if installation.network is None:
+        pytest.skip("the API server is on another machine: its network cannot be cut")
     account, renewed = vendors.open(), vendors.made_up_token()
     team.connect(account, interval="1h")
     account.ask("foreign", {}, "watched", None)
