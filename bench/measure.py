@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.operators import Operator
-from bench.rig import READS, VENDOR_CALLS, Calls, Rig, busy_seconds
+from bench.rig import PLURAL, READS, VENDOR_CALLS, Calls, Rig, busy_seconds
 
 Figures = dict[str, Any]
 console = Console(stderr=True)
@@ -21,6 +21,7 @@ EDITS_A_SECOND = 20.0
 EDITED_MEANWHILE = 0.02
 """Share of the objects that are edited while the operator is away."""
 PATIENCE = 1800.0
+WRITES = ("PUT", "PATCH")
 
 
 @dataclass
@@ -82,8 +83,8 @@ class Bench:
         created = window.seconds
         await self.until(lambda: self.rig.vendor()["vendor", "held"] >= held + len(names))
         at_vendor = max(self.rig.edited()[name] for name in names) - window.started_at
-        await self.until_ready()
-        figures = await window.close(len(names))
+        seconds = await self.until_told(window, len(names))
+        figures = await window.close(len(names), seconds)
         await asyncio.sleep(2)
         figures = {
             "objects": len(names),
@@ -106,8 +107,8 @@ class Bench:
         window = await Window.open(self)
         spec = {"interval": f"{self.plan.sweep}s"}
         await self.rig.edit_all(names, spec)
-        await self.until_ready()
-        return await window.close(len(names))
+        seconds = await self.until_told(window, len(names))
+        return await window.close(len(names), seconds)
 
     async def rest(self, objects: int, latency: int) -> Figures:
         """Nothing is to be done but checking for drift."""
@@ -179,24 +180,23 @@ class Bench:
         sent = {name: time.time() for name in chosen}
         for name in chosen:
             await self.rig.edit(name, {"example": {"replicas": 3}})
-        start = time.monotonic()
         self.operator.start()
+        window = await Window.open(self)
         self.operator.wait_until_ready()
-        ready = time.monotonic() - start
+        ready = window.seconds
         await self.until(lambda: self._edits_at_vendor(sent))
-        edits = time.monotonic() - start
+        edits = window.seconds
         await self.until(lambda: self.operator.visits() >= len(names) + WARM_UP)
-        await self.until_ready()
+        seconds = max(window.seconds, await self.until_told(window, len(chosen)))
         figures = {
-            "objects": len(names),
-            "latency_ms": latency,
             "stop_seconds": stopped,
             "ready_seconds": ready,
             "edits_seconds": edits,
-            "seconds": time.monotonic() - start,
-            "load_average": os.getloadavg()[0],
+            "latency_ms": latency,
+            "objects": len(names),
+            **await window.close(len(names), seconds),
         }
-        self.say(f"restart: caught up after {figures['seconds']:.1f} s")
+        self.say(f"restart: caught up after {seconds:.1f} s")
         return figures
 
     async def delete(self, names: list[str], latency: int) -> Figures:
@@ -205,8 +205,8 @@ class Bench:
         window = await Window.open(self)
         await self.rig.delete(names)
         await self.until(lambda: self.rig.vendor()["vendor", "held"] <= held - len(names))
-        while len(await self.rig.objects()) > WARM_UP:  # noqa: ASYNC110 - asks another process
-            await asyncio.sleep(0.25)
+        while await self.rig.count() > WARM_UP:  # noqa: ASYNC110 - asks another process
+            await asyncio.sleep(0.1)
         figures = await window.close(len(names))
         figures = {"objects": len(names), "latency_ms": latency, **figures}
         self.say(f"{len(names):,} objects deleted in {figures['seconds']:.1f} s")
@@ -221,14 +221,18 @@ class Bench:
                 raise TimeoutError(f"{self.operator.name}: {self.operator.running.tail()}")
             await asyncio.sleep(pause)
 
-    async def until_ready(self) -> None:
-        """Wait; asking takes no more of the machine than half a core."""
+    async def until_told(self, window: "Window", statuses: int) -> float:
+        """Wait until so many statuses were written and every object is ready; the seconds it took.
+
+        A list of thousands of objects would take from what is measured: it is the last step only.
+        """
         while True:
-            asked = time.monotonic()
-            if not await self.rig.not_ready():
-                return
+            asked = window.seconds
+            told = written(await self.rig.api()) - written(window.api)
+            if told >= statuses and not await self.rig.not_ready():
+                return asked
             assert self.operator.running.alive
-            await asyncio.sleep(max(0.2, time.monotonic() - asked))
+            await asyncio.sleep(max(0.1, window.seconds - asked))
 
     def say(self, text: str) -> None:
         load = os.getloadavg()[0]
@@ -238,8 +242,8 @@ class Bench:
         """Some objects first; with Auterity they show what it costs without the policy."""
         window = await Window.open(self)
         await self.rig.create(f"w{n:05}" for n in range(WARM_UP))
-        await self.until_ready()
-        self.figures["warm_up"] = {"objects": WARM_UP, **await window.close(WARM_UP)}
+        seconds = await self.until_told(window, WARM_UP)
+        self.figures["warm_up"] = {"objects": WARM_UP, **await window.close(WARM_UP, seconds)}
         if self.operator.helped_at_admission:
             await self.rig.set_finalizer_at_admission()
         await asyncio.sleep(2)
@@ -280,9 +284,9 @@ class Window:
     def seconds(self) -> float:
         return time.monotonic() - self.start
 
-    async def close(self, objects: int) -> Figures:
-        """The figures, in total and an object."""
-        seconds = self.seconds
+    async def close(self, objects: int, seconds: float | None = None) -> Figures:
+        """The figures, in total and an object; `seconds` if it was over before now."""
+        elapsed = self.seconds
         cpu = self.bench.operator.cpu_seconds() - self.cpu
         others = busy_seconds() - self.busy - cpu - (self.bench.rig.cpu_seconds() - self.rig_cpu)
         api = await self.bench.rig.api()
@@ -293,7 +297,7 @@ class Window:
         reads = sum(count for (verb, _), count in api.items() if verb in READS)
         writes = sum(count for (verb, _), count in api.items() if verb not in READS)
         return {
-            "seconds": seconds,
+            "seconds": elapsed if seconds is None else seconds,
             "cpu_seconds": cpu,
             "cpu_ms_an_object": 1000 * cpu / objects,
             "api_reads": reads,
@@ -303,6 +307,13 @@ class Window:
             "vendor_calls": calls,
             "vendor_calls_an_object": calls / objects,
             "vendor": {m: n for m in VENDOR_CALLS if (n := vendor["vendor", m])},
-            "others_cores": max(0.0, others / seconds),
+            "others_cores": max(0.0, others / elapsed),
             "load_average": os.getloadavg()[0],
         }
+
+
+def written(api: Calls) -> int:
+    """How many statuses were written."""
+    return sum(
+        n for (verb, what), n in api.items() if what == f"{PLURAL}/status" and verb in WRITES
+    )

@@ -106,6 +106,11 @@ class Rig:
             if not token:
                 return found
 
+    async def count(self) -> int:
+        """How many there are."""
+        body = await self._call("GET", self.path, params={"limit": "1"})
+        return len(body["items"]) + int(body["metadata"].get("remainingItemCount") or 0)
+
     async def not_ready(self) -> int:
         """How many objects are not ready at their newest generation."""
         return sum(not _ready(raw) for raw in await self.objects())
@@ -128,7 +133,7 @@ class Rig:
         """Requests to the API server so far without the bench's own, as the server counts them."""
         session = self._kube._open()
         async with session.get(f"{self._controlplane.url}/metrics") as answer:
-            text = await answer.text()
+            text = (await answer.read()).decode()
         found: Calls = Counter()
         for labels, count in re.findall(
             r"^apiserver_request_total\{(.+)\} (\S+)$", text, re.MULTILINE
