@@ -158,7 +158,7 @@ class Installation:
     def operator(self, name: str, account: str, *args: str) -> OperatorProcess:
         """An operator that is not started yet."""
         log = self.folder / f"{name}.log"
-        return OperatorProcess(self.kubeconfig(account), self.packages, log, *args)
+        return OperatorProcess(self.kubeconfig(account), self.packages, log, SYSTEM, *args)
 
 
 @pytest.fixture(scope="session")

@@ -26,20 +26,25 @@ def installed_package(folder: Path) -> Path:
 class OperatorProcess:
     """Started, killed and started again on the same address, with one log."""
 
-    def __init__(self, kubeconfig: Path, packages: Path, log: Path, *args: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, packages: Path, log: Path, lease_namespace: str, *args: str
+    ) -> None:
         self.log = log
         self.url = f"http://{HOST}:{free_port()}"
         self._process = Process(
             [
                 *(str(Path(sys.executable).with_name("auterity")), "run", *args),
                 f"--listen={self.url.removeprefix('http://')}",
+                # Its own name at every start, so that it need not wait for the Lease of the last.
+                f"--replica-name=replica-{self.url.rpartition(':')[2]}",
+                f"--lease-namespace={lease_namespace}",
                 "--allow-insecure-endpoints",
                 "--log-format=json",
             ],
             log=log,
             env={
                 "KUBECONFIG": str(kubeconfig),
-                "PYTHONPATH": f"{packages}:{ROOT}",
+                "PYTHONPATH": f"{ROOT / 'operator'}:{packages}:{ROOT}",
                 "PYTHONUNBUFFERED": "1",
             },
         )

@@ -12,7 +12,11 @@ POLICY_NAME: Final = f"finalizer.{GROUP}"
 
 
 def rules(plurals: Iterable[str]) -> dict[str, list[Manifest]]:
-    """The operator's rights: `cluster` for what has no namespace, `namespaced` for the rest."""
+    """The operator's rights.
+
+    `cluster` for what has no namespace, `namespaced` for where integrations are, `own` for the
+    namespace that the operator itself runs in.
+    """
     return {
         "cluster": [
             *_kept(["clusterconnections"]),
@@ -26,6 +30,10 @@ def rules(plurals: Iterable[str]) -> dict[str, list[Manifest]]:
             # Credentials are read where a spec refers to them; outputs are written beside it.
             _rule("", ["secrets"], ["create", "get", "list", "patch", "watch"]),
             _rule("", ["events"], ["create"]),
+        ],
+        "own": [
+            # Replicas share the objects by Leases.
+            _rule("coordination.k8s.io", ["leases"], ["create", "delete", "get", "list", "patch"]),
         ],
     }
 

@@ -144,7 +144,7 @@ def _install(it: Stage) -> Path:
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": "auterity"},
-        "rules": [*rules["cluster"], *rules["namespaced"]],
+        "rules": [rule for part in rules.values() for rule in part],
     }
     it.apply(role)
     account = f"--serviceaccount={SYSTEM}:auterity"
@@ -161,16 +161,9 @@ def _install(it: Stage) -> Path:
 
 def _operator(stack: ExitStack, kubeconfig: Path) -> Process:
     address = f"127.0.0.1:{free_port()}"
+    options = ["--allow-insecure-endpoints", "--listen", address, "--lease-namespace", SYSTEM]
     operator = Process(
-        [
-            sys.executable,
-            "-m",
-            "auterity",
-            "run",
-            "--allow-insecure-endpoints",
-            "--listen",
-            address,
-        ],
+        [sys.executable, "-m", "auterity", "run", *options],
         log=kubeconfig.with_name("operator.log"),
         env={"KUBECONFIG": str(kubeconfig)},
     )

@@ -1,5 +1,9 @@
 """The `auterity` command."""
 
+import re
+import secrets
+import socket
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -16,6 +20,8 @@ def run(  # noqa: PLR0913 - the command's options
     allow_insecure_endpoints: Annotated[bool, Parameter(negative=())] = False,
     lend_identity: Annotated[bool, Parameter(negative=())] = False,
     cluster_name: str | None = None,
+    replica_name: str | None = None,
+    lease_namespace: str | None = None,
     workers: int = 400,
     listen: str = "0.0.0.0:8080",
     log_format: Literal["json", "console"] = "console",
@@ -34,6 +40,11 @@ def run(  # noqa: PLR0913 - the command's options
         role. ClusterConnections always may.
     cluster_name
         Tells this cluster from others in marks at vendors; from kube-system's uid if left out.
+    replica_name
+        Tells this replica from the others; host name and a random part if left out. A replica that
+        comes back under its name takes up its objects at once, so two must never share one.
+    lease_namespace
+        Where the replicas keep their Leases; the pod's namespace, else default.
     workers
         Most visits in hand at the same time.
     listen
@@ -55,9 +66,21 @@ def run(  # noqa: PLR0913 - the command's options
         cluster_name=cluster_name,
         allow_insecure=allow_insecure_endpoints,
         lend_identity=lend_identity,
+        replica=replica_name or _replica_name(),
+        lease_namespace=lease_namespace or _own_namespace(),
         workers=workers,
     )
     runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above
+
+
+def _replica_name() -> str:
+    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")
+    return f"{host[:50] or 'replica'}-{secrets.token_hex(4)}"
+
+
+def _own_namespace() -> str:
+    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return file.read_text().strip() if file.exists() else "default"
 
 
 def main() -> None:

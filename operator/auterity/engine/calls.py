@@ -1,6 +1,6 @@
 """The door: the one gate that every call to a vendor passes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -56,16 +56,23 @@ class Door:
     """Every call passes here: budget and breaker before, metrics and change log after.
 
     A transport encloses each call in `async with door.call(...)`, sets `status` and `request_id`
-    from the answer and raises one of the failures in `errors.py`.
+    from the answer and raises one of the failures in `errors.py`. `fence` raises Unavailable if
+    this process may no longer act at all: a call that waited long must not be late.
     """
 
     def __init__(
-        self, vendor: str, connection: str, budget: Budget, observer: CallObserver
+        self,
+        vendor: str,
+        connection: str,
+        budget: Budget,
+        observer: CallObserver,
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         self.vendor = vendor
         self.connection = connection
         self.budget = budget
         self._observer = observer
+        self._fence = fence
 
     @asynccontextmanager
     async def call(self, method: str) -> AsyncIterator[Call]:
@@ -74,6 +81,12 @@ class Door:
         waited = await self.budget.acquire(here.priority if here else 1)
         if waited:
             self._observer.waited(self.vendor, self.connection, waited)
+        try:
+            self._fence()
+        except Unavailable:
+            self.budget.abandoned()
+            self.budget.release()
+            raise
         call = Call(method)
         start = monotonic()
         try:

@@ -80,6 +80,8 @@ class Connections:
         self._opening: dict[Key, asyncio.Lock] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self.budgets: dict[Key, Budget] = {}
+        self._limits: dict[Key, RateLimit] = {}
+        self._replicas = 1
 
     async def session(self, namespace: str, ref: ConnectionRef) -> Opened:
         """The open session for an object of this namespace.
@@ -114,6 +116,12 @@ class Connections:
     def doubt(self, key: Key) -> None:
         """Read the connection's Secrets again before its next use: they may have changed."""
         self._stale.add(key)
+
+    def share(self, replicas: int) -> None:
+        """So many replicas use each credential: every one takes its part of the budget."""
+        self._replicas = replicas
+        for key, budget in self.budgets.items():
+            budget.resize(_share(self._limits[key], replicas))
 
     def using_secret(self, namespace: str, name: str) -> list[Key]:
         """The open connections whose credentials come from a Secret."""
@@ -202,6 +210,7 @@ class Connections:
         if (opened := self._opened.pop(subject.key, None)) is not None:
             self._close_later(opened.session)
         self.budgets.pop(subject.key, None)
+        self._limits.pop(subject.key, None)
         if subject.kept:
             await self._cluster.patch_metadata(subject, finalizer=False)
         return Verdict(Reason.DELETING, gone=True)
@@ -286,11 +295,12 @@ class Connections:
         limit = default.model_copy(
             update=declared.model_dump(exclude_none=True) if declared else {}
         )
+        self._limits[key] = limit
         budget = self.budgets.get(key)
         if budget is None:
-            budget = self.budgets[key] = Budget(limit)
+            budget = self.budgets[key] = Budget(_share(limit, self._replicas))
         else:
-            budget.resize(limit)
+            budget.resize(_share(limit, self._replicas))
             budget.reset()
         return budget
 
@@ -315,3 +325,18 @@ def _secret_names(value: object) -> set[str]:
     if isinstance(value, list):
         return set().union(*(_secret_names(item) for item in value))
     return set()
+
+
+def _share(limit: RateLimit, replicas: int) -> RateLimit:
+    """One replica's part of a limit; at least one call at once, or nothing would ever be done."""
+    if replicas == 1:
+        return limit
+    return limit.model_copy(
+        update={
+            "per_second": None if limit.per_second is None else limit.per_second / replicas,
+            "burst": None if limit.burst is None else max(1, limit.burst // replicas),
+            "concurrent": None
+            if limit.concurrent is None
+            else max(1, limit.concurrent // replicas),
+        }
+    )

@@ -4,8 +4,8 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -17,13 +17,14 @@ LAST_RETRY = 600.0
 SLOWEST_POLL = 60.0
 POLL_GROWTH = 1.5
 
-Lane = Hashable
+Lane = tuple[Hashable, Hashable]
+"""A connection, and a namespace that uses it."""
 VisitKey = Callable[[Key, bool], Awaitable[Verdict]]
 
 
 @dataclass(slots=True)
 class _Entry:
-    lane: Lane = None
+    lane: Lane = (None, None)
     urgent: bool = False
     ready_since: float | None = None
     """Set while it stands in its lane."""
@@ -39,15 +40,15 @@ class _Entry:
 class _LaneState:
     urgent: deque[Key] = field(default_factory=deque)
     checks: deque[Key] = field(default_factory=deque)
-    running: int = 0
 
 
 class Schedule:
     """Visits objects: edits before drift checks, lanes in turn, each object by one visit at a time.
 
-    A lane holds the objects of one connection. `room(lane)` tells how many of its objects may be
-    visited at once, `held(lane)` for how many seconds the lane is to be left alone, so that a
-    throttled or broken connection holds back nobody else's objects.
+    A lane holds the objects of one namespace on one connection, so that a storm of edits in one
+    namespace does not starve another. `room(connection)` tells how many objects of a connection
+    may be visited at once, `held(connection)` for how many seconds it is to be left alone, so that
+    a throttled or broken connection holds back nobody else's objects.
     """
 
     def __init__(  # noqa: PLR0913 - what it asks of its owner
@@ -55,8 +56,8 @@ class Schedule:
         visit: VisitKey,
         *,
         lane: Callable[[Key], Lane],
-        room: Callable[[Lane], int],
-        held: Callable[[Lane], float],
+        room: Callable[[Hashable], int],
+        held: Callable[[Hashable], float],
         settled: Callable[[Key, Verdict], None] = lambda _key, _verdict: None,
         workers: int = 400,
     ) -> None:
@@ -69,10 +70,12 @@ class Schedule:
         self._entries: dict[Key, _Entry] = {}
         self._lanes: dict[Lane, _LaneState] = {}
         self._turn: deque[Lane] = deque()
+        self._in_hand: Counter[Hashable] = Counter()
+        """Visits in hand by connection."""
         self._due: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._open = False
 
     def start(self) -> None:
@@ -86,7 +89,7 @@ class Schedule:
         if self._timer is not None:
             self._timer.cancel()
         if self._tasks:
-            _, late = await asyncio.wait(set(self._tasks), timeout=grace)
+            _, late = await asyncio.wait(set(self._tasks.values()), timeout=grace)
             for task in late:
                 task.cancel()
             if late:
@@ -115,6 +118,20 @@ class Schedule:
         entry = self._entries.get(key)
         if entry is not None and not entry.running:
             del self._entries[key]
+
+    def in_hand(self) -> list[Key]:
+        """The objects that are being visited."""
+        return list(self._tasks)
+
+    def cancel(self, keys: Iterable[Key]) -> None:
+        """Break off the visits of these objects; they are asked for again when they are due."""
+        for key in keys:
+            if (task := self._tasks.get(key)) is not None:
+                task.cancel()
+
+    def poke(self) -> None:
+        """Look again at what may be started: what held it back has changed."""
+        self._pump()
 
     @property
     def running(self) -> int:
@@ -187,17 +204,18 @@ class Schedule:
                 if not queue:
                     idle_turns += 1
                     continue
-                if (held := self._held(name)) > 0.0:
+                connection = name[0]
+                if (held := self._held(connection)) > 0.0:
                     soonest = held if soonest is None else min(soonest, held)
                     idle_turns += 1
-                elif lane.running >= self._room(name):
+                elif self._in_hand[connection] >= self._room(connection):
                     idle_turns += 1
-                elif self._start_next(name, lane, queue, urgent=urgent):
+                elif self._start_next(name, queue, urgent=urgent):
                     idle_turns = 0
         self._drop_empty_lanes()
         return soonest
 
-    def _start_next(self, name: Lane, lane: _LaneState, queue: deque[Key], *, urgent: bool) -> bool:
+    def _start_next(self, name: Lane, queue: deque[Key], *, urgent: bool) -> bool:
         while queue:
             key = queue.popleft()
             entry = self._entries.get(key)
@@ -205,23 +223,22 @@ class Schedule:
             if entry is None or stale or entry.lane != name:
                 continue
             entry.ready_since, entry.running, entry.again = None, True, False
-            lane.running += 1
-            task = asyncio.create_task(self._run(key, entry, lane, urgent=urgent))
-            self._tasks.add(task)
+            self._in_hand[name[0]] += 1
+            self._tasks[key] = asyncio.create_task(self._run(key, entry, name[0], urgent=urgent))
             return True
         return False
 
-    async def _run(self, key: Key, entry: _Entry, lane: _LaneState, *, urgent: bool) -> None:
+    async def _run(self, key: Key, entry: _Entry, connection: Hashable, *, urgent: bool) -> None:
         verdict: Verdict | None = None
         entry.urgent = False
         try:
             verdict = await self._visit(key, urgent)
         finally:
-            lane.running -= 1
+            self._in_hand[connection] -= 1
+            if not self._in_hand[connection]:
+                del self._in_hand[connection]
             entry.running = False
-            task = asyncio.current_task()
-            if task is not None:
-                self._tasks.discard(task)
+            self._tasks.pop(key, None)
             self._finish(key, entry, verdict or Verdict("Cancelled", Again.RETRY))
 
     def _finish(self, key: Key, entry: _Entry, verdict: Verdict) -> None:
@@ -260,7 +277,7 @@ class Schedule:
 
     def _drop_empty_lanes(self) -> None:
         if len(self._lanes) > 64:  # noqa: PLR2004 - few lanes cost nothing
-            empty = [n for n, s in self._lanes.items() if not (s.urgent or s.checks or s.running)]
+            empty = [n for n, s in self._lanes.items() if not (s.urgent or s.checks)]
             for name in empty:
                 del self._lanes[name]
             self._turn = deque(self._lanes)

@@ -47,6 +47,7 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
             for namespace in options.namespaces or ("",)
         ]
         await operator.start(await identity(kube, options.cluster_name))
+        tasks.append(asyncio.create_task(operator.members.run()))
         tasks += await _watches(operator)
         # Kopf has taken the signals; the visits in hand must end before its watches do.
         _take_signals(stop)

@@ -15,7 +15,7 @@ from auterity.api.annotations import FINALIZER
 from auterity.api.kinds import KINDS
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.contract import SecretStore
-from auterity.engine.errors import Busy, Conflict
+from auterity.engine.errors import Busy, Conflict, Unavailable
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 from auterity.runtime.store import Put, Store
@@ -42,11 +42,18 @@ class KubeCluster:
     """Implements `engine.cluster.Cluster`. Every answer of a write goes into the store at once."""
 
     def __init__(
-        self, kube: Kube, store: Store, identity: str, learned: Callable[[Put], None]
+        self,
+        kube: Kube,
+        store: Store,
+        identity: str,
+        learned: Callable[[Put], None],
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         self._kube = kube
         self._store = store
         self._learned = learned
+        self._fence = fence
+        """Raises Unavailable if another replica may have taken over."""
         self.identity = identity
         self._events = _EventLimits()
 
@@ -173,6 +180,10 @@ class KubeCluster:
             log.debug("an event was lost: %s", error, extra={"object": str(subject.key)})
 
     async def _patch(self, subject: Subject, body: JSON, part: str = "") -> Subject:
+        try:
+            self._fence()
+        except Unavailable as failure:
+            raise ClusterUnavailable(failure.message) from None
         try:
             raw = await self._kube.call(
                 "PATCH",

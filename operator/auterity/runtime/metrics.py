@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
 from prometheus_client import Counter as PrometheusCounter
@@ -12,10 +13,21 @@ from auterity.engine.connections import Connections
 from auterity.engine.declared import Providers, vendor_of
 from auterity.engine.limits import Breaker
 from auterity.engine.schedule import Schedule
+from auterity.runtime.shards import Members
 from auterity.runtime.store import CONNECTIONS, Store
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class State(Protocol):
+    """What the gauges are read off: the operator."""
+
+    store: Store
+    schedule: Schedule
+    connections: Connections
+    providers: Providers
+    members: Members
 
 
 class Metrics:
@@ -86,41 +98,44 @@ class Metrics:
         """A write to the Kubernetes API."""
         self._writes.labels(verb, resource).inc()
 
-    def watch(
-        self, store: Store, schedule: Schedule, connections: Connections, providers: Providers
-    ) -> None:
+    def watch(self, state: State) -> None:
         """Also tell the state of these, read when Prometheus asks."""
-        self.registry.register(_State(store, schedule, connections, providers))
+        self.registry.register(_Gauges(state))
 
 
-class _State(Collector):
+class _Gauges(Collector):
     """Gauges that are read off, not kept: they can never be wrong."""
 
-    def __init__(
-        self, store: Store, schedule: Schedule, connections: Connections, providers: Providers
-    ) -> None:
-        self._store, self._schedule = store, schedule
-        self._connections, self._providers = connections, providers
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is described ahead of time: there may be no event loop yet."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
+        members = self._state.members
         yield self._objects()
         depth = GaugeMetricFamily(
             "auterity_queue_depth", "Objects that wait for their turn.", labels=["class"]
         )
-        for name, count in self._schedule.depth().items():
+        for name, count in self._state.schedule.depth().items():
             depth.add_metric([name], count)
         yield depth
         yield _gauge(
             "auterity_queue_oldest_seconds",
             "How long the longest-waiting object has waited for its turn.",
-            self._schedule.oldest_age,
+            self._state.schedule.oldest_age,
         )
         yield _gauge(
-            "auterity_visits_running", "Visits in hand.", lambda: float(self._schedule.running)
+            "auterity_visits_running",
+            "Visits in hand.",
+            lambda: float(self._state.schedule.running),
+        )
+        yield _gauge(
+            "auterity_replicas",
+            "Replicas that share the objects, as this one sees it; 0 while they do not agree.",
+            lambda: float(len(members.live) if members.acting else 0),
         )
         breaker = GaugeMetricFamily(
             "auterity_breaker_open",
@@ -133,7 +148,7 @@ class _State(Collector):
             labels=["connection"],
         )
         states = {Breaker.CLOSED: 0.0, Breaker.HALF_OPEN: 0.5, Breaker.OPEN: 1.0}
-        for key, budget in self._connections.budgets.items():
+        for key, budget in self._state.connections.budgets.items():
             breaker.add_metric([str(key)], states[budget.breaker])
             paused.add_metric([str(key)], budget.held_for)
         yield breaker
@@ -141,12 +156,14 @@ class _State(Collector):
 
     def _objects(self) -> Metric:
         counts: Counter[tuple[str, str, str]] = Counter()
-        for subject in self._store:
+        for subject in self._state.store:
+            if not self._state.members.mine(subject.uid):
+                continue
             kind = subject.key.kind
             vendor = (
-                self._connections.vendor(subject)
+                self._state.connections.vendor(subject)
                 if kind in CONNECTIONS
-                else vendor_of(kind, subject.spec, self._providers)
+                else vendor_of(kind, subject.spec, self._state.providers)
             )
             ready = (subject.condition("Ready") or {}).get("status", "Unknown")
             counts[kind, vendor or "none", str(ready)] += 1

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from auterity.engine import reconcile
+from auterity.engine.calls import CallObserver, Door
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.conditions import Reason
 from auterity.engine.connections import Connections
 from auterity.engine.contract import Connector
 from auterity.engine.declared import Providers
+from auterity.engine.limits import Budget
 from auterity.engine.listings import Listings
 from auterity.engine.redaction import private
 from auterity.engine.schedule import Schedule
@@ -22,6 +24,7 @@ from auterity.runtime.cluster import PLURALS, KubeCluster, collection
 from auterity.runtime.kube import Kube, KubeError
 from auterity.runtime.logs import LoggedChanges
 from auterity.runtime.metrics import Metrics
+from auterity.runtime.shards import RENEW, Members
 from auterity.runtime.store import CONNECTIONS, Change, Put, Store, connection_of
 
 log = logging.getLogger("auterity.runtime")
@@ -41,6 +44,10 @@ class Options:
     allow_insecure: bool = False
     lend_identity: bool = False
     """Whether Connections without credentials may use the operator's own identity."""
+    replica: str = "auterity"
+    """Tells this process from the other replicas; the name of its Lease."""
+    lease_namespace: str = "default"
+    """Where the replicas keep their Leases."""
     workers: int = 400
     grace: float = 25.0
     """Seconds that visits in hand get to finish when the operator stops."""
@@ -53,7 +60,7 @@ class Operator:
         self, kube: Kube, providers: Providers, metrics: Metrics, options: Options
     ) -> None:
         self._kube = kube
-        self._providers = providers
+        self.providers = providers
         self._metrics = metrics
         self.options = options
         self.store = Store()
@@ -61,21 +68,34 @@ class Operator:
         self.stopping = False
         self._renewed: set[Key] = set()
         """Connections whose credentials were written and have not proved good since."""
+        self._held_by_us: set[str] = set()
+        """Uids of the objects that fell to this replica when all last agreed."""
 
     async def start(self, identity: str) -> None:
         """Learn what exists, then begin to visit it: connections first."""
-        cluster = self.cluster = KubeCluster(self._kube, self.store, identity, self._learned)
+        self.members = Members(
+            self._kube,
+            self.options.lease_namespace,
+            self.options.replica,
+            drained=self._drained,
+            changed=self._members_changed,
+            lost=self._lost,
+        )
+        cluster = self.cluster = KubeCluster(
+            self._kube, self.store, identity, self._learned, self.members.fence
+        )
         self.connections = Connections(
             cluster,
-            connectors(self._providers),
+            connectors(self.providers),
             self._metrics,
             allow_insecure=self.options.allow_insecure,
             lend_identity=self.options.lend_identity,
+            door=self._door,
         )
         self.engine = Engine(
             cluster=cluster,
             connections=self.connections,
-            providers=self._providers,
+            providers=self.providers,
             listings=Listings(),
             observer=self._metrics,
             changes=LoggedChanges(),
@@ -88,13 +108,12 @@ class Operator:
             settled=self._settled,
             workers=self.options.workers,
         )
-        self._metrics.watch(self.store, self.schedule, self.connections, self._providers)
+        self._metrics.watch(self)
         for kind in PLURALS:
             for namespace in self._namespaces(kind):
                 await self._learn_all(kind, namespace)
-        for subject in self.store:
-            self.schedule.add(subject.key, urgent=_unsettled(subject))
         self.synced = True
+        await self.members.join()
         self.schedule.start()
         log.info("started", extra={"object": f"{len(self.store)} objects of {identity}"})
 
@@ -103,6 +122,7 @@ class Operator:
         self.stopping = True
         if self.synced:
             await self.schedule.stop(self.options.grace)
+            await self.members.leave()
             await self.connections.close()
 
     def observe(self, raw: Mapping[str, Any], *, deleted: bool) -> None:
@@ -118,7 +138,7 @@ class Operator:
             return
         put = self.store.put(raw)
         if Change.NEW in put.change or Change.EDIT in put.change:
-            self.schedule.add(put.subject.key)
+            self._ask(put.subject.key)
         self._wake(put.subject, put.change)
 
     def secret_changed(self, namespace: str, name: str) -> None:
@@ -130,7 +150,45 @@ class Operator:
             if key.kind in CONNECTIONS:
                 self.connections.doubt(key)
                 self._renewed.add(key)
-            self.schedule.add(key)
+            self._ask(key)
+
+    def _ask(self, key: Key, *, urgent: bool = True) -> None:
+        """Ask for a visit, if it is for us to make."""
+        subject = self.store.find(key)
+        if subject is not None and self.members.mine(subject.uid):
+            self.schedule.add(key, urgent=urgent)
+
+    async def _drained(self) -> None:
+        """Wait until nothing is visited here that falls to another replica."""
+        while any(  # noqa: ASYNC110 - polled only while the replicas change
+            self._falls_to_another(key) for key in self.schedule.in_hand()
+        ):
+            await asyncio.sleep(0.05)
+
+    def _falls_to_another(self, key: Key) -> bool:
+        subject = self.store.find(key)
+        return subject is not None and not self.members.mine(subject.uid)
+
+    def _members_changed(self) -> None:
+        """All replicas agree on who is there: take up what has become ours, drop the rest."""
+        before, self._held_by_us = self._held_by_us, set()
+        for subject in self.store:
+            key = subject.key
+            if not self.members.mine(subject.uid):
+                self.schedule.discard(key)
+                continue
+            self._held_by_us.add(subject.uid)
+            if subject.uid not in before:
+                self.schedule.add(key, urgent=_unsettled(subject))
+        self.connections.share(len(self.members.live))
+        self.schedule.poke()
+
+    def _lost(self) -> None:
+        """Our Lease ran out: others may begin with what was ours."""
+        self.schedule.cancel(self.schedule.in_hand())
+
+    def _door(self, vendor: str, connection: str, budget: Budget, observer: CallObserver) -> Door:
+        return Door(vendor, connection, budget, observer, self.members.fence)
 
     async def _learn_all(self, kind: str, namespace: str) -> None:
         while True:
@@ -156,13 +214,15 @@ class Operator:
         subject = self.store.find(key)
         if subject is None:
             return Verdict("Gone", gone=True)
+        if not self.members.mine(subject.uid):
+            return Verdict("Handed over")
         if key.kind not in CONNECTIONS:
             if not (urgent or subject.kept) and not await self._exists(subject):
                 return Verdict("Gone", gone=True)
             verdict = await reconcile.visit(self.engine, subject, urgent=urgent)
             if verdict.outcome == Reason.CREDENTIALS_REJECTED:
                 # Whether they are still good for anything is told by the connection.
-                self.schedule.add(connection_of(subject), urgent=False)
+                self._ask(connection_of(subject), urgent=False)
             return verdict
         verdict = await self._verify(subject)
         if verdict.outcome == Reason.READY and key in self._renewed:
@@ -210,13 +270,13 @@ class Operator:
             return
         key = subject.key
         for waiter in self.store.waiting(key, subject.labels):
-            self.schedule.add(waiter)
+            self._ask(waiter)
         if key.kind in CONNECTIONS:
             self._wake_users(key, all_of_them=Change.EDIT in change)
         elif change & (Change.GONE | Change.NEW | Change.EDIT):
             connection = self.store.find(connection_of(subject))
             if connection is not None and connection.deleting:
-                self.schedule.add(connection.key)
+                self._ask(connection.key)
 
     def _wake_users(self, connection: Key, *, all_of_them: bool) -> None:
         for user in self.store.users(connection):
@@ -226,21 +286,23 @@ class Operator:
             # One that was never visited is in the queue anyway.
             waits = (found.condition("Ready") or {}).get("status") == "False"
             if waits or all_of_them:
-                self.schedule.add(user, urgent=waits)
+                self._ask(user, urgent=waits)
 
-    def _lane(self, key: Key) -> Key:
+    def _lane(self, key: Key) -> tuple[Key, str]:
         subject = self.store.find(key)
         if subject is None or key.kind in CONNECTIONS:
             # Verifying a connection must not wait behind the objects that it holds up.
-            return Key("Verification", key.namespace, key.name)
-        return connection_of(subject)
+            return Key("Verification", key.namespace, key.name), ""
+        return connection_of(subject), key.namespace
 
-    def _room(self, lane: object) -> int:
-        budget = self.connections.budgets.get(lane)  # type: ignore[call-overload]  # lanes are keys
+    def _room(self, connection: Hashable) -> int:
+        budget = self.connections.budgets.get(connection)  # type: ignore[call-overload]  # a key
         return ROOM_UNKNOWN if budget is None else budget.concurrent * ROOM_PER_CALL
 
-    def _held(self, lane: object) -> float:
-        budget = self.connections.budgets.get(lane)  # type: ignore[call-overload]  # lanes are keys
+    def _held(self, connection: Hashable) -> float:
+        if not self.members.acting:
+            return RENEW / 2
+        budget = self.connections.budgets.get(connection)  # type: ignore[call-overload]  # a key
         return 0.0 if budget is None else float(budget.held_for)
 
 

@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -35,6 +36,7 @@ SURE: Final = 5.0
 """Seconds after its last renewal during which a member may act."""
 RENEW: Final = 1.5
 """Seconds between renewals, and between looks at the others."""
+TIDY_AFTER: Final = 60.0
 LABEL: Final = "integrations.auterity.io/member"
 SET: Final = "integrations.auterity.io/members"
 
@@ -66,15 +68,19 @@ class Members:
         *,
         drained: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
+        lost: Callable[[], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._namespace = namespace
         self._kube = kube
         self.name = name
         self._drained = drained
         """Wait until no visit is in hand whose object is not ours."""
         self._changed = changed
-        """Objects have become ours, or are no longer."""
+        """Told when all members agree on another set: objects are now ours, or no longer."""
+        self._lost = lost
+        """Told when this member may no longer act."""
         self._clock = clock
         self._renewed_at = float("-inf")
         self._seen: dict[str, _Seen] = {}
@@ -89,15 +95,16 @@ class Members:
 
     @property
     def sure(self) -> bool:
-        """Whether this member may act: its own Lease is surely valid."""
+        """Whether our own Lease is surely valid."""
         return self._clock() - self._renewed_at < SURE
 
-    def owns(self, uid: str) -> bool:
-        """Whether an object is this member's, and all others know it."""
-        return self._agreed and self.sure and owner(uid, self._live) == self.name
+    @property
+    def acting(self) -> bool:
+        """Whether this member may begin visits: it is sure, and all agree on who is there."""
+        return self._agreed and self.sure
 
     def mine(self, uid: str) -> bool:
-        """Whether an object falls to this member, agreed upon or not yet."""
+        """Whether an object falls to this member."""
         return owner(uid, self._live) == self.name
 
     def fence(self) -> None:
@@ -109,23 +116,36 @@ class Members:
         """Make our Lease, and wait until every other member knows of it."""
         while True:
             try:
-                await self._renew(create=True)
+                await self._renew()
                 await self.look()
-            except ClusterUnavailable as error:
-                log.warning("waiting for the Kubernetes API: %s", error)
+            except (ClusterUnavailable, KubeError) as error:
+                log.warning("waiting for a Lease in namespace %s: %s", self._namespace, error)
             if self._agreed:
                 return
             await asyncio.sleep(RENEW / 3)
 
     async def run(self) -> None:
-        """Renew and look, for ever."""
+        """Renew, look at the others, and stop acting when our Lease runs out; for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(RENEW, self._renew))
+            group.create_task(self._every(RENEW, self.look))
+            group.create_task(self._every(SURE / 20, self._watch_ourselves))
+
+    @staticmethod
+    async def _every(period: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(RENEW)
+            await asyncio.sleep(period)
             try:
-                await self._renew()
-                await self.look()
-            except ClusterUnavailable as error:
-                log.warning("the Lease could not be renewed: %s", error)
+                await act()
+            except (ClusterUnavailable, KubeError) as error:
+                # An API server that has just started refuses what it will allow in a moment.
+                log.warning("membership is in doubt: %s", error)
+
+    async def _watch_ourselves(self) -> None:
+        if self._agreed and not self.sure:
+            log.warning("our Lease was not renewed in time: visits in hand are broken off")
+            self._agreed = False
+            self._lost()
 
     async def leave(self) -> None:
         """Give up our Lease, so that others take over at once. No visit may be in hand."""
@@ -146,14 +166,24 @@ class Members:
             log.info("members: %s", ", ".join(sorted(live)))
         if self._goes_by != self._live:
             await self._drained()
-            await self._renew(goes_by=self._live)
+            self._goes_by = self._live
+            await self._renew()
         agreed = self.name in live and all(
-            self._goes_by == live if name == self.name else self._seen[name].goes_by == live
-            for name in live
+            name == self.name or self._seen[name].goes_by == live for name in live
         )
-        if agreed != self._agreed:
-            self._agreed = agreed
+        if agreed and not self._agreed:
+            self._agreed = True
             self._changed()
+        elif not agreed:
+            self._agreed = False
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Remove the Leases of members that are long gone."""
+        now = self._clock()
+        for name in [n for n, seen in self._seen.items() if now - seen.at > TIDY_AFTER]:
+            with suppress(KubeError):
+                await self._kube.call("DELETE", f"{self._path}/{name}", resource="leases")
 
     def _learn(self, items: Iterable[dict[str, Any]]) -> None:
         now = self._clock()
@@ -177,14 +207,13 @@ class Members:
             if name == self.name or now - seen.at < DURATION
         )
 
-    async def _renew(self, *, create: bool = False, goes_by: frozenset[str] | None = None) -> None:
+    async def _renew(self) -> None:
         started = self._clock()
-        shown = self._goes_by if goes_by is None else goes_by
         body: dict[str, Any] = {
             "metadata": {
                 "name": self.name,
                 "labels": {LABEL: "true"},
-                "annotations": {SET: json.dumps(sorted(shown))},
+                "annotations": {SET: json.dumps(sorted(self._goes_by))},
             },
             "spec": {
                 "holderIdentity": self.name,
@@ -192,23 +221,15 @@ class Members:
                 "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             },
         }
+        path = f"{self._path}/{self.name}"
         try:
-            await self._kube.call(
-                "PATCH",
-                f"{self._path}/{self.name}",
-                body,
-                resource="leases",
-                content_type=MERGE_PATCH,
-            )
+            await self._kube.call("PATCH", path, body, resource="leases", content_type=MERGE_PATCH)
         except KubeError as error:
             if error.status != 404:  # noqa: PLR2004 - HTTP
                 raise ClusterUnavailable(f"Lease: {error.message}") from None
-            if not create:
-                # Someone took us for lost and tidied up: begin anew, with nothing agreed.
-                self._agreed, self._goes_by = False, frozenset()
-                body["metadata"]["annotations"] = {SET: "[]"}
-                shown = frozenset()
+            # New, or taken for lost and tidied up: begin with nothing agreed.
+            self._agreed, self._goes_by = False, frozenset()
+            body["metadata"]["annotations"] = {SET: "[]"}
             await self._kube.call("POST", self._path, body, resource="leases")
         # Reckoned from before the call: the others may have seen the renewal as early as then.
         self._renewed_at = started
-        self._goes_by = shown

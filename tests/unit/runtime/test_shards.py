@@ -1,0 +1,236 @@
+"""Replicas: whose an object is, and that it is never two members' at once."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from auterity.engine.cluster import ClusterUnavailable
+from auterity.engine.errors import Unavailable
+from auterity.runtime.kube import KubeError
+from auterity.runtime.shards import DURATION, RENEW, SURE, Members, owner
+
+UIDS = [f"uid-{n}" for n in range(60)]
+
+
+@dataclass
+class Leases:
+    """The API server's Leases."""
+
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
+    """Members whose calls do not arrive."""
+
+    def client(self, name: str) -> "Client":
+        return Client(self, name)
+
+
+@dataclass
+class Client:
+    leases: Leases
+    name: str
+
+    async def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, **_: Any
+    ) -> dict[str, Any]:
+        if self.name in self.leases.away:
+            raise ClusterUnavailable("no answer")
+        lease = path.rpartition("/leases/")[2]
+        held = self.leases.held
+        match method:
+            case "GET":
+                return {"items": [dict(item) for item in held.values()]}
+            case "POST":
+                assert body is not None
+                held[body["metadata"]["name"]] = body
+            case "PATCH" if lease in held:
+                assert body is not None
+                held[lease] = body
+            case "DELETE" if lease in held:
+                del held[lease]
+            case _:
+                raise KubeError(404, "not found")
+        return {}
+
+
+class Member:
+    """A member with a clock of its own, whose visits last."""
+
+    def __init__(self, leases: Leases, name: str, speed: float = 1.0) -> None:
+        self.time = 1000.0 * len(name) + random.random() * 50
+        self.speed = speed
+        self.visiting: dict[str, float] = {}
+        self.it = Members(
+            leases.client(name),  # type: ignore[arg-type]  # the part of Kube that is used
+            "system",
+            name,
+            drained=self._drained,
+            changed=lambda: None,
+            lost=lambda: self.visiting.clear(),
+            clock=lambda: self.time,
+        )
+
+    async def _drained(self) -> None:
+        # A drain ends when the last visit of what falls to others has ended.
+        self.visiting = {u: t for u, t in self.visiting.items() if self.it.mine(u)}
+
+    async def tick(self) -> None:
+        for act in (self.it._renew, self.it.look, self.it._watch_ourselves):
+            try:
+                await act()
+            except ClusterUnavailable:
+                continue
+
+    def acts_on(self) -> set[str]:
+        return {uid for uid in UIDS if self.it.acting and self.it.mine(uid)}
+
+
+async def _join(*members: Member) -> None:
+    for _ in range(4):
+        for member in members:
+            await member.tick()
+
+
+def test_few_objects_move_when_a_member_comes_or_goes() -> None:
+    three = {uid: owner(uid, ["a", "b", "c"]) for uid in UIDS}
+    two = {uid: owner(uid, ["a", "b"]) for uid in UIDS}
+    assert all(two[uid] == three[uid] for uid in UIDS if three[uid] != "c")
+    counts = [list(three.values()).count(name) for name in "abc"]
+    assert min(counts) > len(UIDS) / 6
+
+
+def test_without_members_nobody_owns_anything() -> None:
+    assert owner("uid", []) is None
+
+
+async def test_one_member_acts_on_everything() -> None:
+    alone = Member(Leases(), "a")
+    await _join(alone)
+    assert alone.acts_on() == set(UIDS)
+
+
+async def test_members_share_all_objects_and_none_twice() -> None:
+    leases = Leases()
+    members = [Member(leases, name) for name in ("a", "b", "c")]
+    await _join(*members)
+    parts = [member.acts_on() for member in members]
+    assert set.union(*parts) == set(UIDS)
+    assert sum(map(len, parts)) == len(UIDS)
+    assert all(parts)
+
+
+async def test_a_newcomer_waits_until_the_others_have_made_way() -> None:
+    leases = Leases()
+    old = Member(leases, "a")
+    await _join(old)
+    new = Member(leases, "b")
+    await new.tick()
+    await new.tick()
+    assert not new.acts_on(), "the other does not know of it yet"
+    assert old.acts_on() == set(UIDS)
+    await old.tick()
+    assert set() < old.acts_on() < set(UIDS), "it has made way"
+    assert not new.acts_on(), "it has not seen that yet"
+    await new.tick()
+    assert old.acts_on() | new.acts_on() == set(UIDS)
+    assert not old.acts_on() & new.acts_on()
+
+
+async def test_a_lost_member_is_replaced_after_its_lease() -> None:
+    leases = Leases()
+    left, lost = Member(leases, "a"), Member(leases, "b")
+    await _join(left, lost)
+    waited = 0.0
+    while left.acts_on() != set(UIDS):
+        left.time += RENEW
+        waited += RENEW
+        await left.tick()
+    assert DURATION <= waited < 15
+
+
+async def test_a_member_that_leaves_is_replaced_at_once() -> None:
+    leases = Leases()
+    left, gone = Member(leases, "a"), Member(leases, "b")
+    await _join(left, gone)
+    await gone.it.leave()
+    await left.tick()
+    assert left.acts_on() == set(UIDS)
+    assert not gone.acts_on()
+
+
+async def test_a_member_that_was_paused_acts_no_more_and_makes_no_call() -> None:
+    leases = Leases()
+    other, paused = Member(leases, "a"), Member(leases, "b")
+    await _join(other, paused)
+    paused.visiting["uid-1"] = 1.0
+    paused.time += SURE
+    assert not paused.acts_on()
+    with pytest.raises(Unavailable, match="another takes over"):
+        paused.it.fence()
+    await paused.it._watch_ourselves()
+    assert not paused.visiting, "visits in hand are broken off"
+
+
+async def test_a_member_that_is_cut_off_stops_before_another_begins() -> None:
+    leases = Leases()
+    other, alone = Member(leases, "a"), Member(leases, "b")
+    await _join(other, alone)
+    leases.away.add("b")
+    for _ in range(40):
+        for member in (other, alone):
+            member.time += 0.25
+        await alone.tick()
+        await other.tick()
+        assert not other.acts_on() & alone.acts_on()
+    assert other.acts_on() == set(UIDS)
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_whatever_happens_no_object_is_two_members_at_once(seed: int) -> None:
+    """Random pauses, cuts, departures and clocks that run at different speeds."""
+    chance = random.Random(seed)
+    leases = Leases()
+    names = [f"m{n}" for n in range(chance.randint(2, 4))]
+    members = {name: Member(leases, name, chance.uniform(0.97, 1.03)) for name in names}
+    paused: dict[str, float] = {}
+    due = dict.fromkeys(names, 0.0)
+    now = 0.0
+    born = len(names)
+    for _ in range(900):
+        now += 0.1
+        for member in members.values():
+            member.time += 0.1 * member.speed
+        event = chance.random()
+        name = chance.choice(list(members))
+        if event < 0.006:
+            paused[name] = now + chance.uniform(1, 20)
+        elif event < 0.010:
+            leases.away ^= {name}
+        elif event < 0.012 and len(members) > 1 and name not in paused:
+            await members.pop(name).it.leave()
+        elif event < 0.014:
+            fresh = f"m{born}"
+            born += 1
+            members[fresh] = Member(leases, fresh)
+            due[fresh] = now
+        for name, member in list(members.items()):
+            if paused.get(name, 0.0) > now:
+                continue
+            paused.pop(name, None)
+            if now >= due[name]:
+                due[name] = now + RENEW
+                await member.tick()
+            else:
+                await member.it._watch_ourselves()
+        # A paused member does not act: what it finds when it wakes up is what counts.
+        acting = [m.acts_on() for n, m in members.items() if n not in paused]
+        assert sum(map(len, acting)) == len(set().union(*acting))
+    leases.away.clear()
+    for step in range(200):
+        for member in members.values():
+            member.time += 0.1
+        if step % 15 == 0:
+            for member in members.values():
+                await member.tick()
+    assert set().union(*(m.acts_on() for m in members.values())) == set(UIDS)
