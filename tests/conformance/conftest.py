@@ -32,7 +32,7 @@ def vendors() -> dict[str, type[Vendor]]:
 
 
 STAND_INS = vendors()
-VENDORS = {**STAND_INS, "VectorIndex-example": Example}
+VENDORS: dict[str, type[Vendor]] = {**STAND_INS, "VectorIndex-example": Example}
 """The example of `docs/adding-a-provider.md` goes through the same suite."""
 
 

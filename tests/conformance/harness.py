@@ -89,7 +89,7 @@ class Harness:
     def condition(self, type_: str) -> bool:
         return (self.subject.condition(type_) or {}).get("status") == "True"
 
-    def apply(self, spec: JSON | None = None, **common: Any) -> None:
+    def apply(self, spec: Any = None, **common: Any) -> None:
         """As `kubectl apply`."""
         spec = spec if spec is not None else type(self.vendor).spec
         self.cluster.put(

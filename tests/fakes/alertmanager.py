@@ -63,7 +63,7 @@ AUTHORIZATION = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode(
 class Loader(yaml.SafeLoader):
     """Reads as Alertmanager does: a time such as 17:30 is text."""
 
-    yaml_implicit_resolvers: ClassVar[Any] = {
+    yaml_implicit_resolvers: ClassVar[Any] = {  # type: ignore[misc]  # declared on instances there
         first: [(tag, pattern) for tag, pattern in known if tag.endswith((":bool", ":null"))]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

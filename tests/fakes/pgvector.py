@@ -1,6 +1,7 @@
 """The real thing: PostgreSQL 18 with pgvector 0.8 from a wheel, as of 2026-07."""
 
 import atexit
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -34,7 +35,7 @@ class Pgvector(Vendor):
         "metric": "cosine",
         "pgvector": {"hnsw": {"m": 8, "efConstruction": 32}},
     }
-    edits = (
+    edits: ClassVar[Sequence[Edit]] = (
         Edit("more connections", {"pgvector": {"hnsw": {"m": 12}}}),
         Edit("a wider search", {"pgvector": {"hnsw": {"efConstruction": 100}}}),
         Edit("nothing declared", {"pgvector": {"hnsw": None}}),
@@ -122,5 +123,5 @@ class Pgvector(Vendor):
         )
         async with opened as connection:
             for statement in statements:
-                cursor = await connection.execute(sql.SQL(statement))  # type: ignore[arg-type]  # made here
+                cursor = await connection.execute(sql.SQL(statement))
             return await cursor.fetchall() if cursor.description else []

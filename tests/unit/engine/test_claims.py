@@ -202,7 +202,10 @@ async def test_death_after_making_anew_finds_it_again(harness: Harness, world: W
 
 @unmarked
 async def test_a_refused_creation_is_no_claim_to_what_others_make(harness: Harness, world: World):
-    world.before["create"] = lambda: world.put(NAME) and None
+    def made_by_others() -> None:
+        world.put(NAME)
+
+    world.before["create"] = made_by_others
     harness.apply()
     assert (await harness.visit()).outcome == "Conflict"
     assert (await harness.visit()).outcome == "Conflict"

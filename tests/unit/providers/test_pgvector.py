@@ -108,7 +108,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def phase_of(provider: PgvectorIndex, id: str) -> Phase | None:
     observed = await provider.read(id)
-    return observed and observed.phase
+    return None if observed is None else observed.phase
 
 
 async def until(provider: PgvectorIndex, id: str, wanted: Phase) -> None:

@@ -102,8 +102,8 @@ async def test_a_finalizer_that_someone_else_changed_meanwhile_is_tried_on_the_n
     server.says(raw(7, finalizers=["theirs"]))
     server.says(raw(8, finalizers=["theirs", FINALIZER]))
     await cluster.patch_metadata(subject, finalizer=True)
-    assert server.bodies[-1]["metadata"]["resourceVersion"] == "7"  # type: ignore[index]  # JSON
-    assert server.bodies[-1]["metadata"]["finalizers"] == ["theirs", FINALIZER]  # type: ignore[index]  # JSON
+    assert server.bodies[-1]["metadata"]["resourceVersion"] == "7"
+    assert server.bodies[-1]["metadata"]["finalizers"] == ["theirs", FINALIZER]
 
 
 async def test_a_successor_of_the_same_name_is_never_written_to(

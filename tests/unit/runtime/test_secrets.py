@@ -73,7 +73,7 @@ async def test_an_api_server_that_is_away_is_asked_again(server: ApiServer, kube
 
 async def test_a_secret_with_long_annotations_does_not_end_the_watch(server: ApiServer, kube: Kube):
     long = secret("long", 6)
-    long["metadata"]["annotations"] = {"last-applied": "x" * 262_144}  # type: ignore[index]  # JSON
+    long["metadata"]["annotations"] = {"last-applied": "x" * 262_144}
     server.says(listed(5))
     server.streams({"type": "MODIFIED", "object": long})
     server.streams()
