@@ -40,7 +40,7 @@ def start() -> Iterator[Callable[[type[S]], S]]:
         running.stop()
 
 
-def aws(service: str, url: str, key: str = "anyone", secret: str = "anything"):  # type: ignore[no-untyped-def]  # boto3 makes its clients at run time
+def aws(service: str, url: str, key: str = "anyone", secret: str = "anything"):
     return boto3.client(
         service,
         endpoint_url=url,

@@ -318,4 +318,4 @@ class Shelf(Vendor):
 
 def shelf_of(cls: type[Provider[Any, Any]]) -> Shelf:
     """A shelf that is kept by another of the providers above."""
-    return type("Shelf", (Shelf,), {"provider": cls})()  # type: ignore[no-any-return]  # a Shelf
+    return type("Shelf", (Shelf,), {"provider": cls})()
