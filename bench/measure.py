@@ -82,7 +82,8 @@ class Bench:
         await self.rig.create(names)
         created = window.seconds
         await self.until(lambda: self.rig.vendor()["vendor", "held"] >= held + len(names))
-        at_vendor = max(self.rig.edited()[name] for name in names) - window.started_at
+        edited = self.rig.edited()
+        at_vendor = max(edited[name] for name in names) - window.started_at
         seconds = await self.until_told(window, len(names))
         figures = await window.close(len(names), seconds)
         await asyncio.sleep(2)
