@@ -30,7 +30,7 @@ def sample(kind: str, vendor: str) -> list[JSON]:
 
 
 def integration_of(kind: str, vendor: str) -> JSON:
-    (found,) = [document for document in sample(kind, vendor) if document["kind"] == kind]
+    found = next(document for document in sample(kind, vendor) if document["kind"] == kind)
     found["metadata"].pop("namespace", None)
     return found
 

@@ -73,7 +73,8 @@ def test_every_namespace_is_watched_unless_some_are_named(program: Path) -> None
     ]
 
     some = rendered(program, "--set=watchNamespaces={a,b}")
-    assert [b["metadata"]["namespace"] for b in of_kind(some, "RoleBinding")] == ["a", "b"]
+    # Its own namespace is where the replicas' Leases are.
+    assert [b["metadata"]["namespace"] for b in of_kind(some, "RoleBinding")] == ["a", "b", "ops"]
     assert [b["metadata"]["name"] for b in of_kind(some, "ClusterRoleBinding")] == [
         "ours-auterity-cluster"
     ]

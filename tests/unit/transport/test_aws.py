@@ -110,11 +110,14 @@ def connection(**fields: object) -> AwsConnection:
     return block
 
 
-async def opened(block: AwsConnection) -> AwsSession:
+async def opened(block: AwsConnection, *, lends_identity: bool = False) -> AwsSession:
     limit = RateLimit(per_second=1000, burst=1000, concurrent=20)
     door = Door("aws", "team/aws", Budget(limit), Recorder())
     secrets = MemoryCluster().secret_store("team")
-    return await block.open(Access(door, secrets, allow_insecure=True, namespace="team"))
+    access = Access(
+        door, secrets, allow_insecure=True, lends_identity=lends_identity, namespace="team"
+    )
+    return await block.open(access)
 
 
 async def test_an_access_key_without_its_secret_is_refused():
@@ -133,7 +136,9 @@ async def test_without_a_key_the_nodes_identity_is_not_asked_for(monkeypatch: py
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     block = connection(accessKeyId=None, secretAccessKey=None, endpoint="http://127.0.0.1:9")
-    session = await opened(block)
+    with pytest.raises(Rejected, match="lends its own AWS identity only to ClusterConnections"):
+        await opened(block)
+    session = await opened(block, lends_identity=True)
     with pytest.raises(Unauthorized, match="no AWS credentials"):
         await session.call("sagemaker", "ListModels")
     assert session._session is not None
