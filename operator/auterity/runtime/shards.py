@@ -137,9 +137,11 @@ class Members:
             await asyncio.sleep(period)
             try:
                 await act()
-            except (ClusterUnavailable, KubeError) as error:
-                # An API server that has just started refuses what it will allow in a moment.
+            except ClusterUnavailable as error:
                 log.warning("membership is in doubt: %s", error)
+            except KubeError as error:
+                # An API server that has just started refuses what it will allow in a moment.
+                log.warning("membership is in doubt: the API server answered %s", error.status)
 
     async def _watch_ourselves(self) -> None:
         if self._agreed and not self.sure:
@@ -226,7 +228,7 @@ class Members:
             await self._kube.call("PATCH", path, body, resource="leases", content_type=MERGE_PATCH)
         except KubeError as error:
             if error.status != 404:  # noqa: PLR2004 - HTTP
-                raise ClusterUnavailable(f"Lease: {error.message}") from None
+                raise
             # New, or taken for lost and tidied up: begin with nothing agreed.
             self._agreed, self._goes_by = False, frozenset()
             body["metadata"]["annotations"] = {SET: "[]"}
