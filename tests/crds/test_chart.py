@@ -82,6 +82,18 @@ def test_every_namespace_is_watched_unless_some_are_named(program: Path) -> None
     assert arguments(deployment) == ["--namespace=a", "--namespace=b"]
 
 
+def test_several_replicas_roll_and_one_of_them_stays_through_maintenance(program: Path) -> None:
+    usual = rendered(program)
+    (deployment,) = of_kind(usual, "Deployment")
+    assert deployment["spec"]["replicas"] > 1
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert of_kind(usual, "PodDisruptionBudget")
+    # With one, a budget would keep every node from being drained.
+    assert not of_kind(rendered(program, "--set=replicas=1"), "PodDisruptionBudget")
+    with pytest.raises(ValueError, match="replicas"):
+        rendered(program, "--set=replicas=0")
+
+
 def arguments(deployment: JSON) -> list[str]:
     """What its container is started with, beside what is always the same."""
     args: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
