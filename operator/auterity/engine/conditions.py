@@ -57,7 +57,8 @@ class Reason(StrEnum):
     PROVIDER_FAILED = "ProviderFailed"
     """The object is broken at the vendor."""
     NOT_FOUND = "NotFound"
-    """Policy Observe: there is no such object at the vendor."""
+    """There is no such object at the vendor, and by policy Observe or driftPolicy Report it is
+    not made."""
     INTERNAL_ERROR = "InternalError"
     """A bug in the operator; its log has the details. Tried again with growing delay."""
 

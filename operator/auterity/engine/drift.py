@@ -30,6 +30,8 @@ from auterity.api.fields import (
 from auterity.engine.redaction import HIDDEN, hide
 
 LONGEST_TEXT: Final = 256
+CUT: Final = "…"
+"""Ends a text that was too long to be shown."""
 _DURATION = re.compile(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")
 
 
@@ -331,7 +333,7 @@ def text(value: object) -> str | None:
     else:
         shown = _json(value)
     shown = hide(shown)
-    return shown if len(shown) <= LONGEST_TEXT else shown[: LONGEST_TEXT - 1] + "…"
+    return shown if len(shown) <= LONGEST_TEXT else shown[: LONGEST_TEXT - 1] + CUT
 
 
 def _text_like(want: Resolved, has: Resolved, told: str) -> str | None:

@@ -1,6 +1,7 @@
 """Keeping an integration: what happens on a visit while the object is to exist."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from auterity.api.annotations import CREATE_PENDING
@@ -11,6 +12,7 @@ from auterity.engine.conditions import Reason
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.declared import Declared
 from auterity.engine.drift import (
+    CUT,
     Difference,
     Memory,
     compare,
@@ -21,6 +23,7 @@ from auterity.engine.drift import (
 from auterity.engine.errors import Conflict, Failure, Rejected, Unavailable
 from auterity.engine.expiry import Expiry
 from auterity.engine.ownership import Claim
+from auterity.engine.redaction import remember
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
 
@@ -28,6 +31,10 @@ ADOPT_AFTER: Final = 1.0
 """Seconds between showing the plan of a take-over and carrying it out."""
 SECOND_STEP_AFTER: Final = 0.5
 """Seconds from a creation to the update that brings what only an existing object can have."""
+SHOWN_WITHIN: Final = timedelta(minutes=1)
+"""How long a vendor may take to show what it has made, before it counts as gone."""
+LONGEST_OUTPUT: Final = 1024
+LONGEST_SUMMARY: Final = 512
 FEWEST_FOR_A_LIST: Final = 4
 """With fewer objects on a connection, reading each costs less than listing all."""
 
@@ -47,7 +54,9 @@ class Keep:
         self.declared = declared
         self.want: Params = declared.want
         self._calls_before = 0
-        self.expiry = expiry
+        self.expiry = visit.expiry = expiry
+        self.left: frozenset[str] = frozenset()
+        """Paths that differ by an outside change and are left, by driftPolicy Report."""
         self.memory = Memory(
             owned=frozenset(visit.subject.status.get("owned") or ()),
             written=visit.subject.status.get("written"),
@@ -139,28 +148,36 @@ class Keep:
         )
 
     async def _keep(self, provider: Provider[Any, Any], found: _Found) -> Verdict:
-        edited = self.visit.status.get("syncedGeneration") != self.subject.generation
+        edited = self.visit.status.get("syncedGeneration") != self.visit.generation
         differences = found.differences
         if not differences:
             if found.observed.phase is Phase.FAILED:
-                self.visit.status["syncedGeneration"] = self.subject.generation
+                self.visit.status["syncedGeneration"] = self.visit.generation
                 return await self._not_ready(found.observed)
             return await self._up_to_date(found)
-        if not edited:
+        outside = [d for d in differences if not d.edited and (not edited or self._reported(d))]
+        if outside and not edited:
             self.visit.engine.observer.drifted(
-                self.subject.key.kind, provider.vendor, (d.shown for d in differences)
+                self.subject.key.kind, provider.vendor, (d.shown for d in outside)
             )
-            if self.declared.common.drift_policy is DriftPolicy.REPORT:
-                outside = [d for d in differences if not d.edited]
-                self.visit.report(outside)
-                differences = [d for d in differences if d.edited]
-                if not differences:
-                    return await self._report(found.observed, outside)
+        if outside and self.declared.common.drift_policy is DriftPolicy.REPORT:
+            differences = [d for d in differences if d not in outside]
+            if not differences:
+                return await self._report(found.observed, outside)
+            self.left = frozenset(d.path for d in outside)
         self._refuse_immutable(differences)
         cause = "Spec" if edited or all(d.edited for d in differences) else "Drift"
         return await self._update(provider, found.observed, differences, "Update", cause)
 
+    def _reported(self, difference: Difference) -> bool:
+        """Whether it was reported as drift before the edit, and the edit is not about it."""
+        if CUT in (difference.want or ""):
+            return False
+        return self.visit.drift_of(difference) in (self.subject.status.get("drift") or ())
+
     async def _report(self, observed: Observed[Any], outside: list[Difference]) -> Verdict:
+        self.visit.report(outside)
+        self.visit.status["syncedGeneration"] = self.visit.generation
         if observed.phase is not Phase.READY:
             return await self._not_ready(observed)
         fields = ", ".join(d.shown for d in outside[:5])
@@ -198,11 +215,12 @@ class Keep:
             return await self.visit.settle(
                 Reason.NOT_FOUND, f"There is no {self.want.name} at {vendor}; policy is Observe"
             )
+        if vanished and self._just_made:
+            return await self._not_shown_yet(vanished)
         if vanished and self.declared.common.drift_policy is DriftPolicy.REPORT:
             return await self.visit.settle(
-                Reason.DRIFTED,
+                Reason.NOT_FOUND,
                 f"{vanished} is gone at {vendor}; driftPolicy is Report, so it is not made anew",
-                settled=True,
             )
         if self._create_pending and not provider.findable and vanished is None:
             raise Conflict(
@@ -218,6 +236,7 @@ class Keep:
         return await self._make(provider)
 
     async def _make(self, provider: Provider[Any, Any]) -> Verdict:
+        await self._refuse_foreign_secret()
         noted = self._create_pending
         await self._hold(creating=provider)
         try:
@@ -244,6 +263,7 @@ class Keep:
         self.visit.status.pop("drift", None)
         self._remember_entries()
         if observed is not None and observed.secrets:
+            self._show(observed)
             await self._publish(observed)
         if observed is None:
             observed = await provider.read(id)
@@ -266,7 +286,9 @@ class Keep:
             await provider.update(observed.id, self.want, changed, self.visit.owner)
         if self.visit.opened is not None:
             self.visit.engine.listings.changed(self.visit.opened.key, provider, observed.id)
-        if cause == "Drift":
+        now = await provider.read(observed.id)
+        verdict = await self._after_writing(provider, observed.id, now, created=False)
+        if cause == "Drift" and verdict.again is not Again.RETRY:
             fields = ", ".join(d.shown for d in differences[:5])
             await self.visit.cluster.event(
                 self.visit.subject,
@@ -274,8 +296,7 @@ class Keep:
                 "DriftReverted",
                 f"Someone else had changed {fields} at {provider.vendor}; undone",
             )
-        now = await provider.read(observed.id)
-        return await self._after_writing(provider, observed.id, now, created=False)
+        return verdict
 
     async def _after_writing(
         self,
@@ -287,9 +308,7 @@ class Keep:
     ) -> Verdict:
         """Read back what was written: the status tells what the vendor has, not what was sent."""
         if observed is None:
-            return await self.visit.settle(
-                Reason.PROGRESSING, f"{provider.vendor} does not show {id} yet", again=Again.POLL
-            )
+            return await self._not_shown_yet(id)
         self._show(observed)
         written = fingerprints(self.want, observed.versions)
         self._set("written", written)
@@ -301,7 +320,8 @@ class Keep:
         self.memory = replace(
             self.memory, owned=frozenset(shared_entries(self.want)), written=written
         )
-        if differences := self._compare(observed):
+        left = self._compare(observed)
+        if differences := [d for d in left if d.path not in self.left]:
             fields = ", ".join(d.shown for d in differences[:5])
             return await self.visit.settle(
                 Reason.PROGRESSING,
@@ -311,22 +331,44 @@ class Keep:
                 again=Again.POLL if created else Again.RETRY,
                 after=SECOND_STEP_AFTER if created else None,
             )
+        if left:
+            return await self._report(observed, left)
         return await self._up_to_date(_Found(observed, []))
+
+    async def _not_shown_yet(self, id: str) -> Verdict:
+        """Unknown, so that the condition tells how long it has been so."""
+        return await self.visit.settle(
+            Reason.PROGRESSING,
+            f"{self.declared.provider.vendor} does not show {id} yet",
+            ready=None,
+            again=Again.POLL,
+        )
+
+    @property
+    def _just_made(self) -> bool:
+        ready = self.subject.condition("Ready") or {}
+        if (ready.get("status"), ready.get("reason")) != ("Unknown", Reason.PROGRESSING):
+            return False
+        now = datetime.fromisoformat(self.visit.cluster.now())
+        return now - datetime.fromisoformat(ready["lastTransitionTime"]) < SHOWN_WITHIN
 
     async def _up_to_date(self, found: _Found) -> Verdict:
         self._show(found.observed)
         self.visit.report(())
         self.visit.status.pop("plan", None)
-        self.visit.status["syncedGeneration"] = self.subject.generation
+        self.visit.status["syncedGeneration"] = self.visit.generation
+        # Also where a crash kept an earlier visit from remembering what it had written.
+        self._set("owned", shared_entries(self.want))
         await self._publish(found.observed)
         if self._create_pending:
             await self._drop_note()
         warning = self.expiry.warning
+        if warning and (self.subject.condition("Ready") or {}).get("message") != warning:
+            await self.visit.cluster.event(self.visit.subject, "Warning", "Expiring", warning)
         return await self.visit.settle(
             Reason.READY,
             warning or f"{self.declared.provider.vendor} has what the spec says",
             ready=True,
-            after=self.expiry.next_visit(self.declared.common.interval),
         )
 
     async def _pending(self, observed: Observed[Any]) -> Verdict:
@@ -404,6 +446,18 @@ class Keep:
                 annotations=note,
             )
 
+    async def _refuse_foreign_secret(self) -> None:
+        """Before a creation: what it tells only once must not be lost for want of a place."""
+        outputs = self.declared.common.outputs
+        if outputs is None:
+            return
+        found = await self.visit.cluster.secret(self.subject.key.namespace, outputs.secret_name)
+        if found is not None and found.owner_uid != self.subject.uid:
+            raise Conflict(
+                f"Secret {outputs.secret_name!r} exists and was not made by this object; choose "
+                "another spec.outputs.secretName"
+            )
+
     async def _publish(self, observed: Observed[Any]) -> None:
         outputs = self.declared.common.outputs
         if outputs is None:
@@ -413,10 +467,14 @@ class Keep:
         await self.visit.cluster.publish(self.visit.subject, outputs.secret_name, data)
 
     def _show(self, observed: Observed[Any]) -> None:
+        for secret in observed.secrets.values():
+            remember(secret.get_secret_value())
         self.visit.status["id"] = observed.id
         self._set("url", observed.url)
-        self._set("outputs", dict(observed.outputs))
-        self._set("summary", dict(observed.summary))
+        # What the API server would refuse must not keep the rest from being told.
+        shown = {k: v for k, v in observed.outputs.items() if 0 < len(v) <= LONGEST_OUTPUT}
+        self._set("outputs", shown)
+        self._set("summary", {k: v[:LONGEST_SUMMARY] for k, v in observed.summary.items()})
 
     def _set(self, field: str, value: Any) -> None:
         if value:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from auterity.engine.contract import Observed, Provider
+from auterity.engine.errors import Rejected, Unauthorized
 from auterity.engine.subject import Key
 
 KEPT = 90.0
@@ -37,7 +38,11 @@ class Listings:
         listing = self._listings.setdefault((connection, type(provider)), _Listing())
         async with listing.lock:
             if self._clock() - listing.taken_at > KEPT:
-                listing.found = {seen.id: seen async for seen in provider.read_all()}
+                try:
+                    listing.found = {seen.id: seen async for seen in provider.read_all()}
+                except (Unauthorized, Rejected):
+                    # Credentials that may read may not be allowed to list.
+                    listing.found = {}
                 listing.taken_at = self._clock()
                 asyncio.get_running_loop().call_later(KEPT, self._drop, listing)
             return listing.found.get(id)

@@ -12,6 +12,9 @@ from auterity.engine.ownership import Claim
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
 
+MADE = ("id", "url", "outputs", "summary", "plan", "drift", "owned", "written", "syncedGeneration")
+"""What the status tells of an object at the vendor."""
+
 
 async def finalize(visit: Visit) -> Verdict:  # noqa: PLR0911 - one return a way to let go
     """The visit of an object that is being deleted.
@@ -49,7 +52,10 @@ async def finalize(visit: Visit) -> Verdict:  # noqa: PLR0911 - one return a way
 async def expire(visit: Visit, declared: Declared) -> Verdict:
     """The visit of an object whose ttl has passed: its side at the vendor goes, itself stays."""
     visit.declared = declared
-    if not visit.observes:
+    told = "it was deleted at the vendor"
+    if visit.observes:
+        told = "it is no longer looked at"
+    else:
         provider = await visit.connect(declared)
         observed, known = await _find(visit, declared, provider)
         if observed is not None:
@@ -58,11 +64,11 @@ async def expire(visit: Visit, declared: Declared) -> Verdict:
                 verdict = await _delete(visit, provider, observed, "Expiry")
                 if verdict is not None:
                     return verdict
-    for field in ("id", "url", "outputs", "summary", "drift", "owned", "written"):
+            else:
+                told = f"{observed.id} is not ours and was left alone"
+    for field in MADE:
         visit.status.pop(field, None)
-    return await visit.settle(
-        Reason.EXPIRED, "spec.ttl has passed: it was deleted at the vendor", again=Again.NEVER
-    )
+    return await visit.settle(Reason.EXPIRED, f"spec.ttl has passed: {told}", again=Again.NEVER)
 
 
 async def _find(

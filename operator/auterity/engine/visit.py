@@ -21,6 +21,7 @@ from auterity.engine.contract import Observed, Provider
 from auterity.engine.declared import Declared, Providers
 from auterity.engine.drift import Difference, digest
 from auterity.engine.errors import Failure
+from auterity.engine.expiry import Expiry
 from auterity.engine.listings import Listings
 from auterity.engine.redaction import hide
 from auterity.engine.references import References
@@ -51,11 +52,15 @@ class Visit:
         self.engine = engine
         self.cluster = engine.cluster
         self.subject = subject
+        self.generation = subject.generation
+        """What this visit is about; `subject` may turn newer by our own writes."""
+        self.requested = subject.annotations.get(REQUESTED_AT)
         self.urgent = urgent
         """Caused by an edit or a request, not by the interval."""
         self.references = References(engine.cluster, subject.key.namespace)
         self.declared: Declared | None = None
         self.opened: Opened | None = None
+        self.expiry: Expiry | None = None
         self.approval: str | None = None
         """Hash of the plan that a person approved and that is being carried out."""
         self.status: JSON = dict(subject.status)
@@ -137,7 +142,7 @@ class Visit:
                 ChangeRecord(
                     subject=self.subject.key,
                     uid=self.subject.uid,
-                    generation=self.subject.generation,
+                    generation=self.generation,
                     vendor=self.declared.provider.vendor,
                     connection=self.opened.key,
                     action=action,
@@ -155,14 +160,17 @@ class Visit:
 
     def report(self, differences: Iterable[Difference]) -> None:
         """Show differences as drift in the draft."""
-        shown = [
-            DriftStatus(field=d.shown, want=d.want, actual=d.actual)
-            for d in list(differences)[:MOST_SHOWN]
-        ]
+        shown = [self.drift_of(d) for d in list(differences)[:MOST_SHOWN]]
         if shown:
-            self.status["drift"] = [by_alias(item) for item in shown]
+            self.status["drift"] = shown
         else:
             self.status.pop("drift", None)
+
+    @staticmethod
+    def drift_of(difference: Difference) -> JSON:
+        """A difference as it stands in status.drift."""
+        told = DriftStatus(field=difference.shown, want=difference.want, actual=difference.actual)
+        return by_alias(told)
 
     async def settle(  # noqa: PLR0913 - the parts of a condition and of a verdict
         self,
@@ -179,19 +187,19 @@ class Visit:
         before = subject.condition("Ready") or {}
         status: JSON = {
             **self.status,
-            "observedGeneration": subject.generation,
+            "observedGeneration": self.generation,
             "conditions": conditions(
                 subject.status.get("conditions") or (),
                 ready=ready,
                 reason=reason,
                 message=message,
-                generation=subject.generation,
+                generation=self.generation,
                 now=self.cluster.now(),
                 settled=settled,
             ),
         }
-        if (requested := subject.annotations.get(REQUESTED_AT)) is not None:
-            status["lastHandledReconcileAt"] = requested
+        if self.requested is not None:
+            status["lastHandledReconcileAt"] = self.requested
         if self.declared is not None:
             status["vendor"] = self.declared.provider.vendor
         if status != subject.status:
@@ -219,7 +227,9 @@ class Visit:
             return self.declared.provider.poll_after
         if self.declared is None:
             return seconds("10m")
-        return seconds(self.declared.common.interval)
+        interval = self.declared.common.interval
+        due = self.expiry.next_visit(interval) if self.expiry is not None else None
+        return seconds(interval) if due is None else due
 
     @property
     def observes(self) -> bool:
