@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.operators import Operator
-from bench.rig import PLURAL, READS, VENDOR_CALLS, Calls, Rig, busy_seconds
+from bench.rig import LEASES, PLURAL, READS, VENDOR_CALLS, Calls, Rig, busy_seconds
 
 Figures = dict[str, Any]
 console = Console(stderr=True)
@@ -120,16 +120,18 @@ class Bench:
         figures = await window.close(objects)
         visits = self.operator.visits() - visits
         sweeps = visits / objects
-        # A list may have been taken just before, to serve these sweeps too: it counts in full.
-        lists = [part["vendor"].get("list", 0) for part in (self.figures["storm"], figures)]
-        single = figures["vendor_calls"] - lists[1]
+        # A list serves many of these short sweeps, but one at most at the usual interval: what one
+        # list costs counts in full, whenever it was taken.
+        told = self.rig.vendor()
+        pages = told["vendor", "list"] / max(1, told["vendor", "lists"])
+        single = figures["vendor_calls"] - figures["vendor"].get("list", 0)
         figures = {
             "objects": objects,
             "latency_ms": latency,
             "checks": visits,
             "sweeps": sweeps,
             "as_minutes_at_10m": sweeps * 10,
-            "vendor_calls_a_sweep": sum(lists) + (single / sweeps if sweeps else 0.0),
+            "vendor_calls_a_sweep": pages + (single / sweeps if sweeps else 0.0),
             "cpu_percent": 100 * figures["cpu_seconds"] / figures["seconds"],
             "cpu_ms_a_check": 1000 * figures["cpu_seconds"] / visits if visits else 0.0,
             **figures,
@@ -292,6 +294,7 @@ class Window:
         others = busy_seconds() - self.busy - cpu - (self.bench.rig.cpu_seconds() - self.rig_cpu)
         api = await self.bench.rig.api()
         api.subtract(self.api)
+        leases = api.pop(LEASES, 0)
         vendor = self.bench.rig.vendor()
         vendor.subtract(self.vendor)
         calls = sum(vendor["vendor", method] for method in VENDOR_CALLS)
@@ -304,6 +307,7 @@ class Window:
             "api_reads": reads,
             "api_writes": writes,
             "api_writes_an_object": writes / objects,
+            "lease_writes_a_minute": 60 * leases / elapsed,
             "api": {f"{verb} {what}": n for (verb, what), n in sorted(api.items()) if n},
             "vendor_calls": calls,
             "vendor_calls_an_object": calls / objects,

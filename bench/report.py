@@ -47,12 +47,14 @@ def rows(operators: Figures) -> list[Row]:
             ("API reads", "api_reads", 0),
             ("vendor calls an object", "vendor_calls_an_object", 2),
             ("KiB an object", "kib_an_object", 1),
+            ("cores that other programs used", "others_cores", 1),
         ):
             found.append(_row(f"{of}: {text}", operators, _run(objects, latency, name), digits))
     for text, part, name, digits in (
         ("memory at idle, KiB", "", "idle_kib", 0),
         ("drift checks: vendor calls a sweep", "rest", "vendor_calls_a_sweep", 1),
         ("drift checks: API writes", "rest", "api_writes", 0),
+        ("drift checks: Lease writes a minute", "rest", "lease_writes_a_minute", 0),
         ("drift checks: CPU ms each", "rest", "cpu_ms_a_check", 2),
         ("edit of every object: seconds until all are ready", "storm", "seconds", 1),
         ("from an edit to the vendor, p50 in seconds", "edits", "p50_seconds", 3),

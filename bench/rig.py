@@ -30,6 +30,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 READS = ("GET", "LIST", "WATCH")
 VENDOR_CALLS = ("get", "list", "post", "patch", "delete")
 SERVED = re.compile(r"^apiserver_request_total\{(.+)\} (\S+)$", re.MULTILINE)
+LEASES = ("write", "leases")
+"""What replicas tell each other; the API server's own Lease is among them."""
 Calls = Counter[tuple[str, str]]
 """(verb, what) -> count, such as (PATCH, vectorindexes/status)."""
 
@@ -139,6 +141,8 @@ class Rig:
             r"^apiserver_request_total\{(.+)\} (\S+)$", text, re.MULTILINE
         ):
             of = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            if of["resource"] == "leases" and of["verb"] in ("POST", "PUT", "PATCH"):
+                found[LEASES] += int(float(count))
             if of["group"] == self.group or of["resource"] in ("events", "secrets"):
                 what = of["resource"] + ("/" if of["subresource"] else "") + of["subresource"]
                 found[of["verb"], what] += int(float(count))

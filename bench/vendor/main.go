@@ -31,6 +31,7 @@ type vendor struct {
 	filledAt time.Time
 
 	calls     [5]atomic.Int64 // GET, LIST, POST, PATCH, DELETE
+	lists     atomic.Int64 // LISTs of a first page
 	throttled atomic.Int64
 	edited    sync.Map // name -> unix nanoseconds of the last POST or PATCH
 }
@@ -167,6 +168,9 @@ func (v *vendor) change(w http.ResponseWriter, r *http.Request, name string) {
 
 func (v *vendor) list(w http.ResponseWriter, after string) {
 	v.calls[list].Add(1)
+	if after == "" {
+		v.lists.Add(1)
+	}
 	v.mu.RLock()
 	names := make([]string, 0, len(v.indexes))
 	for name := range v.indexes {
@@ -214,7 +218,7 @@ func (v *vendor) stats(w http.ResponseWriter) {
 	held := len(v.indexes)
 	v.mu.RUnlock()
 	answer(w, 200, index{
-		"held": held, "throttled": v.throttled.Load(),
+		"held": held, "throttled": v.throttled.Load(), "lists": v.lists.Load(),
 		"get": v.calls[get].Load(), "list": v.calls[list].Load(), "post": v.calls[post].Load(),
 		"patch": v.calls[patch].Load(), "delete": v.calls[remove].Load(),
 	})
