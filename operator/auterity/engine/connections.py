@@ -128,6 +128,14 @@ class Connections:
         wanted = Waits("Secret", namespace, name)
         return [key for key, opened in self._opened.items() if wanted in opened.waits]
 
+    def forget(self, key: Key) -> None:
+        """The connection is no more."""
+        if (opened := self._opened.pop(key, None)) is not None:
+            self._close_later(opened.session)
+        self.budgets.pop(key, None)
+        self._limits.pop(key, None)
+        self._stale.discard(key)
+
     async def visit(self, subject: Subject) -> Verdict:
         """One visit of a Connection or ClusterConnection: verify, and tell in its status."""
         if subject.deleting:
@@ -207,10 +215,7 @@ class Connections:
             if status != subject.status:
                 await self._cluster.write_status(subject, status)
             return Verdict(Reason.IN_USE, Again.AFTER, 30.0)
-        if (opened := self._opened.pop(subject.key, None)) is not None:
-            self._close_later(opened.session)
-        self.budgets.pop(subject.key, None)
-        self._limits.pop(subject.key, None)
+        self.forget(subject.key)
         if subject.kept:
             await self._cluster.patch_metadata(subject, finalizer=False)
         return Verdict(Reason.DELETING, gone=True)

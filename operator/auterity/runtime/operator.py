@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 from auterity.engine import reconcile
@@ -70,6 +71,8 @@ class Operator:
         """Connections whose credentials were written and have not proved good since."""
         self._held_by_us: set[str] = set()
         """Uids of the objects that fell to this replica when all last agreed."""
+        self._passed_over: set[Key] = set()
+        """Asked for while the replicas did not agree, when they seemed to be another's."""
 
     async def start(self, identity: str) -> None:
         """Learn what exists, then begin to visit it: connections first."""
@@ -78,6 +81,7 @@ class Operator:
             self.options.lease_namespace,
             self.options.replica,
             drained=self._drained,
+            refreshed=self._refreshed,
             changed=self._members_changed,
             lost=self._lost,
         )
@@ -109,9 +113,16 @@ class Operator:
             workers=self.options.workers,
         )
         self._metrics.watch(self)
-        for kind in PLURALS:
-            for namespace in self._namespaces(kind):
-                await self._learn_all(kind, namespace)
+        await self.members.meet()
+        while True:
+            try:
+                for kind in PLURALS:
+                    for namespace in self._namespaces(kind):
+                        await self._learn_all(kind, namespace)
+                break
+            except ClusterUnavailable as error:
+                log.warning("waiting for the Kubernetes API: %s", error)
+                await asyncio.sleep(2)
         self.synced = True
         await self.members.join()
         self.schedule.start()
@@ -131,15 +142,25 @@ class Operator:
             return
         if deleted:
             key = Key(raw["kind"], raw["metadata"].get("namespace") or "", raw["metadata"]["name"])
-            gone = self.store.remove(key, raw["metadata"]["uid"])
-            if gone is not None:
-                self.schedule.discard(key)
-                self._wake(gone, Change.GONE)
+            self._gone(key, raw["metadata"]["uid"])
             return
-        put = self.store.put(raw)
+        self._seen(self.store.put(raw))
+
+    def _seen(self, put: Put) -> None:
         if Change.NEW in put.change or Change.EDIT in put.change:
             self._ask(put.subject.key)
         self._wake(put.subject, put.change)
+
+    def _gone(self, key: Key, uid: str | None = None) -> None:
+        gone = self.store.remove(key, uid)
+        if gone is None:
+            return
+        self.schedule.discard(key)
+        if key.kind in CONNECTIONS:
+            # Its visits, which close it, may be another replica's.
+            self.connections.forget(key)
+            self._renewed.discard(key)
+        self._wake(gone, Change.GONE)
 
     def secret_changed(self, namespace: str, name: str) -> None:
         """A Secret was written or deleted: whoever uses it looks again."""
@@ -148,22 +169,60 @@ class Operator:
         waiting = self.store.waiting(Key("Secret", namespace, name), {})
         for key in {*self.connections.using_secret(namespace, name), *waiting}:
             if key.kind in CONNECTIONS:
-                self.connections.doubt(key)
-                self._renewed.add(key)
+                self._renew(key)
             self._ask(key)
+
+    def _renew(self, connection: Key) -> None:
+        """Its credentials may be new."""
+        self.connections.doubt(connection)
+        subject = self.store.find(connection)
+        if subject is None or self.members.mine(subject.uid):
+            self._renewed.add(connection)
+        elif subject.ready:
+            # The replica that verifies it will see no change and tell of none.
+            self._wake_users(connection, all_of_them=False)
 
     def _ask(self, key: Key, *, urgent: bool = True) -> None:
         """Ask for a visit, if it is for us to make."""
         subject = self.store.find(key)
-        if subject is not None and self.members.mine(subject.uid):
+        if subject is None:
+            return
+        if self.members.mine(subject.uid):
             self.schedule.add(key, urgent=urgent)
+        elif not self.members.acting:
+            # It may still fall to us, as it did before.
+            self._passed_over.add(key)
 
     async def _drained(self) -> None:
-        """Wait until nothing is visited here that falls to another replica."""
-        while any(  # noqa: ASYNC110 - polled only while the replicas change
-            self._falls_to_another(key) for key in self.schedule.in_hand()
-        ):
+        """Wait until nothing is visited here that falls to another replica.
+
+        All replicas wait for this. So a visit that takes too long is broken off, as at a stop.
+        """
+        late = monotonic() + self.options.grace
+        while left := [key for key in self.schedule.in_hand() if self._falls_to_another(key)]:
+            if monotonic() > late:
+                self.schedule.cancel(left)
+                late = float("inf")
             await asyncio.sleep(0.05)
+
+    async def _refreshed(self) -> None:
+        """Learn what has become of objects that were another's.
+
+        Where our watch was interrupted, nothing told of those that the other let go of: visited,
+        they would be made at the vendor once more, and for nobody.
+        """
+        if not self.members.met:
+            return
+        for kind in PLURALS:
+            for namespace in self._namespaces(kind):
+                known = {
+                    subject.key: subject.uid
+                    for subject in self.store
+                    if subject.key.kind == kind and namespace in ("", subject.key.namespace)
+                }
+                there = await self._learn_all(kind, namespace)
+                for key in known.keys() - there:
+                    self._gone(key, known[key])
 
     def _falls_to_another(self, key: Key) -> bool:
         subject = self.store.find(key)
@@ -178,8 +237,11 @@ class Operator:
                 self.schedule.discard(key)
                 continue
             self._held_by_us.add(subject.uid)
-            if subject.uid not in before:
+            if key in self._passed_over:
+                self.schedule.add(key)
+            elif subject.uid not in before:
                 self.schedule.add(key, urgent=_unsettled(subject))
+        self._passed_over.clear()
         self.connections.share(len(self.members.live))
         self.schedule.poke()
 
@@ -190,20 +252,26 @@ class Operator:
     def _door(self, vendor: str, connection: str, budget: Budget, observer: CallObserver) -> Door:
         return Door(vendor, connection, budget, observer, self.members.fence)
 
-    async def _learn_all(self, kind: str, namespace: str) -> None:
-        while True:
-            try:
-                async for raw in self._kube.list(collection(kind, namespace)):
-                    self.store.put({"kind": kind, **raw})
-            except KubeError as error:
-                if error.status != 404:  # noqa: PLR2004 - HTTP
-                    raise
-                log.warning("the CRD of %s is not installed; the kind is left out", kind)
-            except ClusterUnavailable as error:
-                log.warning("waiting for the Kubernetes API: %s", error)
-                await asyncio.sleep(2)
-                continue
-            return
+    async def _learn_all(self, kind: str, namespace: str) -> set[Key]:
+        """Take in every object of a kind; what there is. Raises ClusterUnavailable."""
+        there = set()
+        try:
+            async for raw in self._kube.list(collection(kind, namespace)):
+                key = Key(kind, raw["metadata"].get("namespace") or "", raw["metadata"]["name"])
+                there.add(key)
+                known = self.store.find(key)
+                version = int(raw["metadata"]["resourceVersion"])
+                if known is not None and version <= int(known.resource_version):
+                    # The watch is ahead of the list.
+                    continue
+                put = self.store.put({"kind": kind, **raw})
+                if self.synced:
+                    self._seen(put)
+        except KubeError as error:
+            if error.status != 404:  # noqa: PLR2004 - HTTP
+                raise
+            log.warning("the CRD of %s is not installed; the kind is left out", kind)
+        return there
 
     def _namespaces(self, kind: str) -> tuple[str, ...]:
         if kind == "ClusterConnection" or not self.options.namespaces:
@@ -215,6 +283,7 @@ class Operator:
         if subject is None:
             return Verdict("Gone", gone=True)
         if not self.members.mine(subject.uid):
+            self._held_by_us.discard(subject.uid)
             return Verdict("Handed over")
         if key.kind not in CONNECTIONS:
             if not (urgent or subject.kept) and not await self._exists(subject):
@@ -255,9 +324,7 @@ class Operator:
 
     def _settled(self, key: Key, verdict: Verdict) -> None:
         if verdict.gone:
-            subject = self.store.remove(key)
-            if subject is not None:
-                self._wake(subject, Change.GONE)
+            self._gone(key)
         else:
             self.store.wait(key, verdict.waits)
 

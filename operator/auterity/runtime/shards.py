@@ -8,10 +8,11 @@ single objects. What is agreed upon is the set:
   then says in its Lease which set it goes by. An object is visited only while *all* live members
   go by the same set.
 - A Lease counts as lost once it has not been *seen to change* for its duration, by the watcher's
-  own clock: clocks of machines are never compared.
+  own clock: clocks of machines are never compared. An answer is as old as its question, so that
+  one which was under way for long, or lay there while the process was paused, proves nothing.
 - A member acts only while its last renewal is younger than a part of that duration, by its own
   clock, checked before every call to a vendor: one that was paused or cut off has stopped before
-  the others begin.
+  the others begin, and forgets what it had agreed upon.
 """
 
 import asyncio
@@ -67,6 +68,7 @@ class Members:
         name: str,
         *,
         drained: Callable[[], Awaitable[None]],
+        refreshed: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
         lost: Callable[[], None],
         clock: Callable[[], float] = monotonic,
@@ -77,6 +79,8 @@ class Members:
         self.name = name
         self._drained = drained
         """Wait until no visit is in hand whose object is not ours."""
+        self._refreshed = refreshed
+        """Learn anew what there is: what is about to be ours was in the hands of others."""
         self._changed = changed
         """Told when all members agree on another set: objects are now ours, or no longer."""
         self._lost = lost
@@ -87,6 +91,15 @@ class Members:
         self._live = frozenset[str]()
         self._goes_by = frozenset[str]()
         self._agreed = False
+        self._asked_at = float("-inf")
+        """When what is known of the others was asked for."""
+        self._lapsed = True
+        self._lapses = 0
+        """How often our Lease has not been surely valid."""
+        self._renewing = asyncio.Lock()
+        self._left = False
+        self.met = False
+        """Whether another member was ever seen, alive or not."""
 
     @property
     def live(self) -> frozenset[str]:
@@ -111,6 +124,13 @@ class Members:
         """Raises Unavailable if this member may no longer act: called before every vendor call."""
         if not self.sure:
             raise Unavailable("this replica has lost touch with the cluster; another takes over")
+
+    async def meet(self) -> None:
+        """See whether there are others, without telling them of us."""
+        try:
+            await self._read()
+        except (ClusterUnavailable, KubeError):
+            self.met = True
 
     async def join(self) -> None:
         """Make our Lease, and wait until every other member knows of it."""
@@ -144,41 +164,61 @@ class Members:
                 log.warning("membership is in doubt: the API server answered %s", error.status)
 
     async def _watch_ourselves(self) -> None:
-        if self._agreed and not self.sure:
+        if not self.sure and not self._lapsed:
             log.warning("our Lease was not renewed in time: visits in hand are broken off")
-            self._agreed = False
-            self._lost()
+            self._lapse()
+
+    def _lapse(self) -> None:
+        """Others may have begun with what was ours: nothing that was begun or agreed upon holds."""
+        self._lapsed, self._agreed = True, False
+        self._lapses += 1
+        self._lost()
 
     async def leave(self) -> None:
         """Give up our Lease, so that others take over at once. No visit may be in hand."""
-        self._agreed = False
-        self._renewed_at = float("-inf")
-        try:
-            await self._kube.call("DELETE", f"{self._path}/{self.name}", resource="leases")
-        except (KubeError, ClusterUnavailable) as error:
-            log.warning("the Lease was not given up: %s", error)
+        async with self._renewing:
+            # A renewal after this would bring back a member that nobody waits for in vain.
+            self._left, self._agreed = True, False
+            self._renewed_at = float("-inf")
+            try:
+                await self._kube.call("DELETE", f"{self._path}/{self.name}", resource="leases")
+            except (KubeError, ClusterUnavailable) as error:
+                log.warning("the Lease was not given up: %s", error)
 
     async def look(self) -> None:
         """Read all Leases; act on what has changed."""
-        raw = await self._kube.call("GET", self._path, params={"labelSelector": LABEL})
-        self._learn(raw.get("items") or ())
+        lapses = self._lapses
+        await self._read()
         live = self._living()
         if live != self._live:
             self._live, self._agreed = live, False
             log.info("members: %s", ", ".join(sorted(live)))
-        if self._goes_by != self._live:
+        if self._goes_by != live:
             await self._drained()
-            self._goes_by = self._live
+            self._goes_by = live
             await self._renew()
-        agreed = self.name in live and all(
-            name == self.name or self._seen[name].goes_by == live for name in live
-        )
+            # What the others told before we did may no longer be so.
+            await self._read()
+        agreed = self._all_go_by(live)
         if agreed and not self._agreed:
-            self._agreed = True
-            self._changed()
+            await self._refreshed()
+            if self.sure and lapses == self._lapses:
+                self._agreed = True
+                self._changed()
         elif not agreed:
             self._agreed = False
         await self._tidy()
+
+    def _all_go_by(self, live: frozenset[str]) -> bool:
+        if self.name not in live or self._goes_by != live or self._living() != live:
+            return False
+        return all(name == self.name or self._seen[name].goes_by == live for name in live)
+
+    async def _read(self) -> None:
+        asked_at = self._clock()
+        raw = await self._kube.call("GET", self._path, params={"labelSelector": LABEL})
+        self._asked_at = asked_at
+        self._learn(raw.get("items") or ())
 
     async def _tidy(self) -> None:
         """Remove the Leases of members that are long gone."""
@@ -200,17 +240,29 @@ class Members:
             self._seen[name] = _Seen(renewed, at, goes_by)
         for name in self._seen.keys() - there:
             del self._seen[name]
+        self.met = self.met or bool(there - {self.name})
 
     def _living(self) -> frozenset[str]:
-        now = self._clock()
         return frozenset(
             name
             for name, seen in self._seen.items()
-            if name == self.name or now - seen.at < DURATION
+            if name == self.name or self._asked_at - seen.at < DURATION
         )
 
     async def _renew(self) -> None:
-        started = self._clock()
+        # One at a time: an answer that overtakes another would tell of a set that is past.
+        async with self._renewing:
+            if self._left:
+                return
+            started = self._clock()
+            await self._write()
+            if not self.sure and not self._lapsed:
+                self._lapse()
+            # Reckoned from before the call: the others may have seen the renewal as early as then.
+            self._renewed_at = started
+            self._lapsed = not self.sure
+
+    async def _write(self) -> None:
         body: dict[str, Any] = {
             "metadata": {
                 "name": self.name,
@@ -233,5 +285,3 @@ class Members:
             self._agreed, self._goes_by = False, frozenset()
             body["metadata"]["annotations"] = {SET: "[]"}
             await self._kube.call("POST", self._path, body, resource="leases")
-        # Reckoned from before the call: the others may have seen the renewal as early as then.
-        self._renewed_at = started

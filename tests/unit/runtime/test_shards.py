@@ -1,6 +1,7 @@
 """Replicas: whose an object is, and that it is never two members' at once."""
 
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,7 @@ class Member:
             "system",
             name,
             drained=self._drained,
+            refreshed=self._refreshed,
             changed=lambda: None,
             lost=self._lost,
             clock=lambda: self.time,
@@ -74,6 +76,9 @@ class Member:
     async def _drained(self) -> None:
         # A drain ends when the last visit of what falls to others has ended.
         self.visiting = {u: t for u, t in self.visiting.items() if self.it.mine(u)}
+
+    async def _refreshed(self) -> None:
+        assert not self.it.acting
 
     def _lost(self) -> None:
         self.visiting.clear()
@@ -254,3 +259,70 @@ async def test_whatever_happens_no_object_is_two_members_at_once(seed: int) -> N
             member.time += RENEW
             await member.tick()
     assert set().union(*(m.acts_on() for m in world.members.values())) == set(UIDS)
+
+
+@dataclass
+class Stale:
+    """A client whose first answer to a look lies there while a pause goes by, and more happens."""
+
+    client: Client
+    meanwhile: Callable[[], Awaitable[None]] | None
+
+    async def call(self, method: str, *args: Any, **more: Any) -> dict[str, Any]:
+        answer = await self.client.call(method, *args, **more)
+        if method == "GET" and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return answer
+
+
+@pytest.mark.parametrize("renewed", [False, True], ids=["", "renewed before it is read"])
+@pytest.mark.parametrize("told_before", [False, True], ids=["", "it tells nothing new"])
+async def test_an_answer_from_before_a_pause_proves_nothing(
+    renewed: bool,  # noqa: FBT001 - a parameter of the test
+    told_before: bool,  # noqa: FBT001 - as above
+) -> None:
+    leases = Leases()
+    other, paused = Member(leases, "a"), Member(leases, "b")
+    await _join(other, paused)
+    if not told_before:
+        await other.tick()
+
+    async def pause() -> None:
+        for member in (other, paused):
+            member.time += 20.0
+        await other.tick()
+        await paused.it._watch_ourselves()
+        if renewed:
+            await paused.it._renew()
+
+    client = Stale(leases.client("b"), pause)
+    paused.it._kube = client  # type: ignore[assignment]  # as in Member
+    await paused.it.look()
+    assert "a" in paused.it.live
+    await paused.it._renew()
+    assert other.acts_on()
+    assert not paused.acts_on() & other.acts_on()
+    await _join(paused, other)
+    assert paused.acts_on() | other.acts_on() == set(UIDS)
+    assert not paused.acts_on() & other.acts_on()
+
+
+async def test_a_pause_while_others_make_way_breaks_off_what_is_in_hand() -> None:
+    leases = Leases()
+    paused = Member(leases, "b")
+    await _join(Member(leases, "a"), paused)
+    paused.it._agreed = False
+    paused.visiting["uid-1"] = 1.0
+    paused.time += SURE + 0.01
+    await paused.it._renew()
+    assert not paused.visiting
+
+
+async def test_a_member_that_left_never_comes_back_by_a_late_renewal() -> None:
+    leases = Leases()
+    member = Member(leases, "a")
+    await _join(member)
+    await member.it.leave()
+    await member.it._renew()
+    assert not leases.held
