@@ -3,15 +3,18 @@
 import asyncio
 import heapq
 import itertools
+import logging
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from auterity.engine.subject import Key
 from auterity.engine.verdict import Again, Verdict
 
+log = logging.getLogger("auterity.engine")
 FIRST_RETRY = 5.0
 LAST_RETRY = 600.0
 SLOWEST_POLL = 60.0
@@ -75,7 +78,7 @@ class Schedule:
         self._due: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._tasks: dict[Key, asyncio.Task[Verdict]] = {}
         self._open = False
 
     def start(self) -> None:
@@ -174,6 +177,14 @@ class Schedule:
             return
         entry.due = due
         heapq.heappush(self._due, (due, next(self._order), key))
+        if len(self._due) > 2 * len(self._entries) + 64:
+            self._due = [it for it in self._due if self._is_due(it[2], it[0])]
+            heapq.heapify(self._due)
+
+    def _is_due(self, key: Key, due: float) -> bool:
+        """Whether that is still when the object is due; it may have been visited since."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.due == due
 
     def _pump(self) -> None:
         if not self._open:
@@ -224,22 +235,33 @@ class Schedule:
                 continue
             entry.ready_since, entry.running, entry.again = None, True, False
             self._in_hand[name[0]] += 1
-            self._tasks[key] = asyncio.create_task(self._run(key, entry, name[0], urgent=urgent))
+            entry.urgent = False
+            task = asyncio.create_task(self._visit_one(key, urgent=urgent))
+            # Not the visit's own last act: one that is cancelled before it begins has none.
+            task.add_done_callback(partial(self._ended, key, entry, name[0]))
+            self._tasks[key] = task
             return True
         return False
 
-    async def _run(self, key: Key, entry: _Entry, connection: Hashable, *, urgent: bool) -> None:
-        verdict: Verdict | None = None
-        entry.urgent = False
-        try:
-            verdict = await self._visit(key, urgent)
-        finally:
-            self._in_hand[connection] -= 1
-            if not self._in_hand[connection]:
-                del self._in_hand[connection]
-            entry.running = False
-            self._tasks.pop(key, None)
-            self._finish(key, entry, verdict or Verdict("Cancelled", Again.RETRY))
+    async def _visit_one(self, key: Key, *, urgent: bool) -> Verdict:
+        return await self._visit(key, urgent)
+
+    def _ended(
+        self, key: Key, entry: _Entry, connection: Hashable, task: asyncio.Task[Verdict]
+    ) -> None:
+        self._in_hand[connection] -= 1
+        if not self._in_hand[connection]:
+            del self._in_hand[connection]
+        entry.running = False
+        del self._tasks[key]
+        if task.cancelled():
+            verdict = Verdict("Cancelled", Again.RETRY)
+        elif (error := task.exception()) is not None:
+            log.error("visit failed: %s", type(error).__name__, extra={"object": str(key)})
+            verdict = Verdict("InternalError", Again.RETRY)
+        else:
+            verdict = task.result()
+        self._finish(key, entry, verdict)
 
     def _finish(self, key: Key, entry: _Entry, verdict: Verdict) -> None:
         self._settled(key, verdict)
@@ -280,4 +302,6 @@ class Schedule:
             empty = [n for n, s in self._lanes.items() if not (s.urgent or s.checks)]
             for name in empty:
                 del self._lanes[name]
-            self._turn = deque(self._lanes)
+            if empty:
+                # Whose turn it is stays: else the first lanes would be served again and again.
+                self._turn = deque(name for name in self._turn if name in self._lanes)
