@@ -177,7 +177,7 @@ class _Walk:
             else:
                 yield from self.model(want, has, f"{path}.", f"{shown}.", markers)
         elif not _same(want, has):
-            yield Difference(path, shown, text(want), text(has), markers)
+            yield Difference(path, shown, text(want), self.told(has, path), markers)
 
     def keyed(  # noqa: PLR0913 - see value
         self,
@@ -197,7 +197,7 @@ class _Walk:
             if name not in present:
                 yield Difference(here, there, text(wanted[name]), None, markers)
             elif name not in wanted:
-                yield Difference(here, there, None, text(present[name]), markers)
+                yield Difference(here, there, None, self.told(present[name], here), markers)
             else:
                 item, told = wanted[name], present[name]
                 if isinstance(item, Resolved):
@@ -223,7 +223,9 @@ class _Walk:
             if name in want and name in has:
                 yield from self.value(want[name], has[name], here, there, markers)
             else:
-                yield Difference(here, there, text(want.get(name)), text(has.get(name)), markers)
+                yield Difference(
+                    here, there, text(want.get(name)), self.told(has.get(name), here), markers
+                )
 
     def resolved(
         self, want: Resolved, has: object, path: str, shown: str, markers: frozenset[Marker]
@@ -238,7 +240,8 @@ class _Walk:
         if told is None:
             yield from self.untold(want, path, shown, markers)
         elif told != want.reveal():
-            yield Difference(path, shown, text(want), _text_like(want, has, told), markers)
+            secret = is_secret(want) or is_secret(has) or self._had_another_source(want, path)
+            yield Difference(path, shown, text(want), HIDDEN if secret else text(told), markers)
 
     def untold(
         self, want: Any, path: str, shown: str, markers: frozenset[Marker]
@@ -256,6 +259,18 @@ class _Walk:
         """A field that the vendor does not tell: only what is resolved in it is followed."""
         for here, value in _untold_below(want, path):
             yield from self.untold(value, here, f"{shown}{here[len(path) :]}", markers)
+
+    def told(self, has: object, path: str) -> str | None:
+        """What the vendor has of what is declared otherwise or no more.
+
+        Hidden where something was looked up for it once: that may have been a secret.
+        """
+        looked_up = any(p == path or p.startswith(f"{path}.") for p in self.written)
+        return HIDDEN if looked_up and has is not None else text(has)
+
+    def _had_another_source(self, want: Resolved, path: str) -> bool:
+        before = self.written.get(path)
+        return before is not None and before.split("|")[0] != _fingerprint(want, "").split("|")[0]
 
     def _left_to_others(self, shown: str) -> bool:
         return any(shown == p or shown.startswith(f"{p}.") for p in self.memory.create_only)
@@ -334,11 +349,6 @@ def text(value: object) -> str | None:
         shown = _json(value)
     shown = hide(shown)
     return shown if len(shown) <= LONGEST_TEXT else shown[: LONGEST_TEXT - 1] + CUT
-
-
-def _text_like(want: Resolved, has: Resolved, told: str) -> str | None:
-    """What the vendor has: what was a secret there stays one, whatever takes its place."""
-    return HIDDEN if is_secret(want) or is_secret(has) else text(told)
 
 
 def _json(value: object) -> str:
