@@ -31,7 +31,7 @@ type vendor struct {
 	filledAt time.Time
 
 	calls     [5]atomic.Int64 // GET, LIST, POST, PATCH, DELETE
-	lists     atomic.Int64 // LISTs of a first page
+	lists     atomic.Int64    // LISTs of a first page
 	throttled atomic.Int64
 	edited    sync.Map // name -> unix nanoseconds of the last POST or PATCH
 }
