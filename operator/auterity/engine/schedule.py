@@ -264,9 +264,13 @@ class Schedule:
         self._finish(key, entry, verdict)
 
     def _finish(self, key: Key, entry: _Entry, verdict: Verdict) -> None:
+        again = entry.again
         self._settled(key, verdict)
         if verdict.gone:
-            del self._entries[key]
+            self._entries.pop(key, None)
+            if again:
+                # Made anew under the same name while the old one was let go.
+                self.add(key)
         else:
             delay = self._delay(entry, verdict)
             if entry.again:

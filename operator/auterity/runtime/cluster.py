@@ -18,7 +18,7 @@ from auterity.engine.contract import SecretStore
 from auterity.engine.errors import Busy, Conflict, Unavailable
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
-from auterity.runtime.store import Put, Store
+from auterity.runtime.store import Put, Store, trimmed
 
 log = logging.getLogger("auterity.runtime")
 PLURALS: Final = {
@@ -200,6 +200,11 @@ class KubeCluster:
         return self._learn(raw)
 
     def _learn(self, raw: JSON) -> Subject:
+        answered = trimmed(raw)
+        known = self._store.find(answered.key)
+        if known is None or known.uid != answered.uid:
+            # Gone while we wrote, and perhaps made anew: it must not be brought back.
+            return answered
         put = self._store.put(raw)
         self._learned(put)
         return put.subject

@@ -285,6 +285,14 @@ class Operator:
         if not self.members.mine(subject.uid):
             self._held_by_us.discard(subject.uid)
             return Verdict("Handed over")
+        verdict = await self._look(subject, urgent=urgent)
+        if verdict.gone:
+            # Not whatever goes by its name by now.
+            self._gone(key, subject.uid)
+        return verdict
+
+    async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:
+        key = subject.key
         if key.kind not in CONNECTIONS:
             if not (urgent or subject.kept) and not await self._exists(subject):
                 return Verdict("Gone", gone=True)
@@ -323,13 +331,14 @@ class Operator:
         return Verdict("InternalError", Again.RETRY)
 
     def _settled(self, key: Key, verdict: Verdict) -> None:
-        if verdict.gone:
-            self._gone(key)
-        else:
+        if not verdict.gone:
             self.store.wait(key, verdict.waits)
 
     def _learned(self, put: Put) -> None:
         """The answer of one of our own writes; the event that follows tells nothing new."""
+        if Change.EDIT in put.change:
+            # Someone's edit, of which our write was told first.
+            self._ask(put.subject.key)
         self._wake(put.subject, put.change)
 
     def _wake(self, subject: Subject, change: Change) -> None:

@@ -1,0 +1,257 @@
+"""The operator over an API server in memory: no edit is missed, whenever it comes."""
+
+import asyncio
+import base64
+import copy
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from auterity.engine.subject import Key
+from auterity.runtime.cluster import PLURALS
+from auterity.runtime.kube import KubeError
+from auterity.runtime.metrics import Metrics
+from auterity.runtime.operator import Operator, Options
+from tests.unit.engine.shelf import TOKEN, Shelf, ShelfIndex, World
+
+DOCS = Key("VectorIndex", "team", "docs")
+KINDS = {plural: kind for kind, plural in PLURALS.items()}
+
+
+class Api:
+    """Objects by path, with versions, generations and finalizers, and the events that follow."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.versions = itertools.count(1)
+        self.uids = itertools.count(1)
+        self.tell: Callable[..., None] = lambda *_, **__: None
+        self.happening: dict[str, Callable[[], None]] = {}
+        """Runs once, before a call of that method is answered; what it does is told at once."""
+        self.before: dict[str, Callable[[], None]] = {}
+        """Runs once, before a call of that method has its effect."""
+        self.late: list[tuple[dict[str, Any], bool]] | None = None
+
+    def apply(self, path: str, spec: dict[str, Any]) -> None:
+        old = self.objects.get(path)
+        if old is None:
+            *_, namespace, plural, name = path.split("/")
+            meta = {
+                "name": name,
+                "namespace": namespace,
+                "uid": f"uid-{next(self.uids)}",
+                "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            }
+            old = {"kind": KINDS.get(plural, "Secret"), "metadata": meta, "status": {}}
+        elif old["spec"] != spec:
+            old["metadata"]["generation"] += 1
+        self.keep(path, {**old, "spec": spec})
+
+    def keep(self, path: str, raw: dict[str, Any]) -> dict[str, Any]:
+        raw["metadata"]["resourceVersion"] = str(next(self.versions))
+        self.objects[path] = raw
+        self.told(raw, deleted=False)
+        return copy.deepcopy(raw)
+
+    def told(self, raw: dict[str, Any], *, deleted: bool) -> None:
+        if self.late is None:
+            self.tell(copy.deepcopy(raw), deleted=deleted)
+        else:
+            self.late.append((copy.deepcopy(raw), deleted))
+
+    def catch_up(self) -> None:
+        late, self.late = self.late or [], None
+        for raw, deleted in late:
+            self.tell(raw, deleted=deleted)
+
+    def delete(self, path: str) -> None:
+        raw = self.objects[path]
+        if raw["metadata"].get("finalizers"):
+            raw["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+            self.keep(path, raw)
+        else:
+            self.told(self.objects.pop(path), deleted=True)
+
+    async def list(self, path: str, **_: str) -> AsyncIterator[dict[str, Any]]:
+        plural = path.rpartition("/")[2]
+        for at, raw in list(self.objects.items()):
+            if at.split("/")[-2] == plural:
+                yield copy.deepcopy(raw)
+
+    async def find(self, path: str) -> dict[str, Any] | None:
+        return copy.deepcopy(self.objects.get(path))
+
+    async def call(self, method: str, path: str, body: Any = None, **_: Any) -> dict[str, Any]:
+        part = path.removesuffix("/status")
+        if (happening := self.before.pop(method, None)) is not None and "leases" not in path:
+            happening()
+        match method:
+            case "GET":
+                found = [raw for at, raw in self.objects.items() if at.rpartition("/")[0] == path]
+                return {"items": copy.deepcopy(found)}
+            case "POST":
+                name = body["metadata"].get("name", "event")
+                body["metadata"].setdefault("uid", f"uid-{next(self.uids)}")
+                self.objects[f"{path}/{name}"] = body
+                return body  # type: ignore[no-any-return]  # JSON
+            case "PATCH" if part in self.objects:
+                return self._patch(part, body)
+            case "DELETE" if path in self.objects:
+                return self.objects.pop(path)
+        raise KubeError(404, "not found")
+
+    def _patch(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
+        old = self.objects[path]
+        if patch["metadata"].get("uid", old["metadata"].get("uid")) != old["metadata"].get("uid"):
+            raise KubeError(409, "uid is another")
+        raw = _merged(old, patch)
+        if "leases" in path:
+            self.objects[path] = raw
+            return raw
+        answer = self.keep(path, raw)
+        if not raw["metadata"].get("finalizers") and raw["metadata"].get("deletionTimestamp"):
+            self.told(self.objects.pop(path), deleted=True)
+        if (happening := self.happening.pop("PATCH", None)) is not None:
+            happening()
+        return answer
+
+
+def _merged(old: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(old)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+ROOT = "/apis/integrations.auterity.io/v1alpha1/namespaces/team"
+AT = f"{ROOT}/vectorindexes/docs"
+
+
+def spec(replicas: int = 1) -> dict[str, Any]:
+    return {
+        "connectionRef": {"name": "account"},
+        "deletionPolicy": "Delete",
+        "dimension": 8,
+        "shelf": {"replicas": replicas},
+    }
+
+
+@pytest.fixture
+async def shelf() -> AsyncIterator[Shelf]:
+    found = Shelf()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+def world(shelf: Shelf) -> World:
+    return shelf.world
+
+
+@pytest.fixture
+async def api(shelf: Shelf) -> Api:
+    found = Api()
+    found.objects["/api/v1/namespaces/team/secrets/shelf"] = {
+        "metadata": {"name": "shelf", "uid": "uid-secret", "resourceVersion": "1"},
+        "data": {"token": _coded(TOKEN)},
+    }
+    found.apply(f"{ROOT}/connections/account", {"shelf": shelf.connection(None)})
+    return found
+
+
+def _coded(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
+@pytest.fixture
+async def operator(api: Api) -> AsyncIterator[Operator]:
+    providers = {("VectorIndex", "shelf"): ShelfIndex}
+    found = Operator(api, providers, Metrics(), Options())  # type: ignore[arg-type]  # in memory
+    api.tell = found.observe
+    await found.start("testcluster")
+    yield found
+    await found.stop()
+
+
+async def rest(operator: Operator) -> None:
+    async with asyncio.timeout(10):
+        while not operator.schedule.idle:  # noqa: ASYNC110 - nothing tells when it is
+            await asyncio.sleep(0)
+
+
+def ready(api: Api) -> tuple[int, str]:
+    raw = api.objects[AT]
+    condition = next(c for c in raw["status"]["conditions"] if c["type"] == "Ready")
+    return raw["status"]["observedGeneration"], condition["status"]
+
+
+async def test_an_object_is_made_and_deleted(operator: Operator, api: Api, world: World):
+    api.apply(AT, spec())
+    await rest(operator)
+    assert ready(api) == (1, "True")
+    assert set(world.things) == {"docs"}
+    api.delete(AT)
+    await rest(operator)
+    assert AT not in api.objects
+    assert not world.things
+    assert operator.store.find(DOCS) is None
+    api.apply(AT, spec(2))
+    await rest(operator)
+    assert world.things["docs"].fields["replicas"] == 2
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the finalizer", "the status"])
+async def test_an_edit_that_our_own_write_tells_of_first_is_carried_out(
+    operator: Operator, api: Api, world: World, number: int
+):
+    def edit() -> None:
+        if number == 1:
+            api.late = []
+            api.apply(AT, spec(5))
+        else:
+            api.before["PATCH"] = edit_later
+
+    def edit_later() -> None:
+        api.late = []
+        api.apply(AT, spec(5))
+
+    api.before["PATCH"] = edit
+    api.apply(AT, spec(1))
+    await rest(operator)
+    api.catch_up()
+    await rest(operator)
+    assert ready(api) == (2, "True")
+    assert world.things["docs"].fields["replicas"] == 5
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["told at once", "told later"])
+async def test_an_object_made_anew_while_the_old_one_goes_is_not_lost(
+    operator: Operator,
+    api: Api,
+    world: World,
+    late: bool,  # noqa: FBT001 - a parameter
+):
+    api.apply(AT, spec(1))
+    await rest(operator)
+
+    def anew() -> None:
+        if late:
+            api.late = []
+        api.apply(AT, spec(7))
+
+    api.happening["PATCH"] = anew
+    api.delete(AT)
+    await rest(operator)
+    api.catch_up()
+    await rest(operator)
+    assert ready(api) == (1, "True")
+    assert world.things["docs"].fields["replicas"] == 7
+    assert api.objects[AT]["metadata"]["finalizers"]
