@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Final, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
@@ -89,11 +90,13 @@ class Keyed:
     field: str = "name"
 
 
+@cache
 def marked(model: type[BaseModel], name: str, marker: Marker) -> bool:
     """Whether a field carries a marker."""
     return marker in model.model_fields[name].metadata
 
 
+@cache
 def key_field(model: type[BaseModel], name: str) -> str | None:
     """The key of a keyed list field, or None for any other field."""
     for item in model.model_fields[name].metadata:

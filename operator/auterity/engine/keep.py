@@ -229,7 +229,7 @@ class Keep:
             )
         if vanished and _needs_note(provider):
             return await self._forget_vanished(vanished)
-        if not self.visit.approved("Create", None, self._all_fields()):
+        if not self.visit.approved("Create", None, self._all_fields):
             return await self._await_approval()
         if vanished:
             await self._tell_vanished(vanished)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -90,15 +90,27 @@ class Visit:
             policy=declared.common.policy,
         )
 
-    def approved(self, action: str, id: str | None, changes: list[Difference]) -> bool:
-        """Whether a plan may be carried out; if not, the draft says what waits for approval."""
+    def approved(
+        self,
+        action: str,
+        id: str | None,
+        changes: list[Difference] | Callable[[], list[Difference]],
+    ) -> bool:
+        """Whether a plan may be carried out; if not, the draft says what waits for approval.
+
+        `changes` may be a function: most plans need no approval, and then it is never asked.
+        """
         assert self.declared is not None  # noqa: S101 - plans are made after reading the spec
         approval = self.declared.common.approval
+        if approval is Approval.AUTOMATIC:
+            self.status.pop("plan", None)
+            return True
+        changes = changes() if callable(changes) else changes
         risky = action == "Delete" or (
             action != "Create"
             and any(change.has(DESTRUCTIVE) or change.want is None for change in changes)
         )
-        if approval is Approval.AUTOMATIC or (approval is Approval.DESTRUCTIVE and not risky):
+        if approval is Approval.DESTRUCTIVE and not risky:
             self.status.pop("plan", None)
             return True
         plan = self.plan(action, id, changes)

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, Literal
 
 import structlog
@@ -14,6 +14,7 @@ from auterity.engine.redaction import hide
 Format = Literal["json", "console"]
 _QUIET = ("kopf.objects", "kopf.activities", "httpx", "aiohttp.access", "botocore", "urllib3")
 _FIELDS = ("object", "frames")
+_RECORD = tuple(field.name for field in fields(ChangeRecord))
 
 
 def configure(form: Format, level: str) -> None:
@@ -64,10 +65,8 @@ class LoggedChanges:
         self._log = structlog.stdlib.get_logger("auterity.changes")
 
     def write(self, record: ChangeRecord) -> None:
-        fields = asdict(record)
-        fields["subject"] = str(record.subject)
-        fields["connection"] = str(record.connection)
-        told = {k: v for k, v in fields.items() if v not in (None, "", ())}
+        told = {k: v for k in _RECORD if (v := getattr(record, k)) not in (None, "", ())}
+        told |= {"subject": str(record.subject), "connection": str(record.connection)}
         self._log.info("change", **told)
 
 
