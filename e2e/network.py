@@ -11,7 +11,7 @@ class Network:
     """Passes bytes on from a port of its own; runs in a thread."""
 
     def __init__(self, port: int) -> None:
-        self._upstream = port
+        self.upstream = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._open: set[asyncio.Task[None]] = set()
@@ -61,7 +61,7 @@ class Network:
         try:
             if not self._whole:
                 return
-            there, others = await asyncio.open_connection(HOST, self._upstream)
+            there, others = await asyncio.open_connection(HOST, self.upstream)
             await asyncio.gather(_pass(reader, others), _pass(there, writer))
         except (OSError, asyncio.CancelledError):
             return

@@ -1,5 +1,6 @@
 """VectorIndex at Numbered, a vendor that gives out ids and takes any name twice."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,11 @@ class NumberedConnection(RestConnector):
     """API token."""
 
     def headers(self) -> Mapping[str, str]:
-        return {"Authorization": f"Bearer {self.token.reveal()}"}
+        # Lets the vendor tell who calls.
+        return {
+            "Authorization": f"Bearer {self.token.reveal()}",
+            "X-Replica": os.environ.get("REPLICA", ""),
+        }
 
     async def identify(self, session: RestSession) -> Identity:
         return Identity(name=str((await session.call("GET", "/whoami"))["account"]))

@@ -1,9 +1,11 @@
 """The operator as a process: `auterity run`, with the rights that the chart grants."""
 
+import json
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,13 +32,15 @@ class OperatorProcess:
         self, kubeconfig: Path, packages: Path, log: Path, lease_namespace: str, *args: str
     ) -> None:
         self.log = log
-        self.url = f"http://{HOST}:{free_port()}"
+        port = free_port()
+        self.url = f"http://{HOST}:{port}"
+        # Its own name at every start, so that it need not wait for the Lease of the last.
+        self.name = f"replica-{port}"
         self._process = Process(
             [
                 *(str(Path(sys.executable).with_name("auterity")), "run", *args),
                 f"--listen={self.url.removeprefix('http://')}",
-                # Its own name at every start, so that it need not wait for the Lease of the last.
-                f"--replica-name=replica-{self.url.rpartition(':')[2]}",
+                f"--replica-name={self.name}",
                 f"--lease-namespace={lease_namespace}",
                 "--allow-insecure-endpoints",
                 "--log-format=json",
@@ -46,6 +50,7 @@ class OperatorProcess:
                 "KUBECONFIG": str(kubeconfig),
                 "PYTHONPATH": f"{ROOT / 'operator'}:{packages}:{ROOT}",
                 "PYTHONUNBUFFERED": "1",
+                "REPLICA": self.name,
             },
         )
 
@@ -66,11 +71,34 @@ class OperatorProcess:
             os.kill(self._process.pid, signal.SIGKILL)
         self._process.stop()
 
+    def pause(self) -> None:
+        """SIGSTOP: the process is there, and does nothing."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def lines(self, logger: str) -> list[dict[str, Any]]:
+        """What a logger has told so far."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue
+            if told.get("logger") == logger:
+                found.append(told)
+        return found
+
+    def terminate(self) -> None:
+        """SIGTERM, and do not wait."""
+        os.kill(self._process.pid, signal.SIGTERM)
+
     def stop(self) -> int:
         """SIGTERM; the exit code. Fails if it does not end."""
         popen = self._process._popen
         assert popen is not None, "the operator was not started"
-        os.kill(popen.pid, signal.SIGTERM)
+        self.terminate()
         ended = self._process.ended_within(40)
         code = popen.returncode
         self._process.stop()
@@ -88,6 +116,13 @@ class OperatorProcess:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def metric_or_none(self, name: str, **labels: str) -> float | None:
+        """The same of one that may not answer yet."""
+        try:
+            return self.metric(name, **labels)
+        except OSError:
+            return None
 
     @property
     def resident_mib(self) -> float:

@@ -9,9 +9,10 @@ import json
 import secrets
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -31,6 +32,7 @@ class Numbered:
     def __init__(self) -> None:
         self.indexes: dict[str, JSON] = {}
         self.made = 0
+        self._calls: list[tuple[float, str, str, str]] = []
         self.server = FakeServer()
         for method, path, handler in (
             ("GET", "/whoami", self._whoami),
@@ -48,21 +50,33 @@ class Numbered:
     async def stop(self) -> None:
         await self.server.stop()
 
+    def calls(self) -> list[tuple[float, str, str, str]]:
+        """Every request: when it came, from which replica, its method, and the index's name."""
+        return self._calls
+
+    def _note(self, request: web.Request, name: str) -> None:
+        came = time.time() - self.server.latency
+        self._calls.append((came, request.headers.get("X-Replica", ""), request.method, name))
+
     async def _whoami(self, request: web.Request, _: Any) -> web.Response:
+        self._note(request, "")
         return web.json_response({"account": "numbers"})
 
     async def _list(self, request: web.Request, _: Any) -> web.Response:
         name = request.query.get("name")
+        self._note(request, name or "")
         found = [i for i in self.indexes.values() if name in (None, i["name"])]
         return web.json_response(found)
 
     async def _create(self, request: web.Request, body: Any) -> web.Response:
         self.made += 1
+        self._note(request, body["name"])
         index = self.indexes[f"n-{self.made}"] = {"id": f"n-{self.made}", **body}
         return web.json_response(index, status=201)
 
     async def _one(self, request: web.Request, body: Any) -> web.Response:
         index = self.indexes.get(request.match_info["id"])
+        self._note(request, index["name"] if index else "")
         if index is None:
             return web.json_response({"message": "not found"}, status=404)
         if request.method == "DELETE":
@@ -177,6 +191,16 @@ async def _alive() -> web.Response:
     return web.Response()
 
 
+class Call(NamedTuple):
+    """A request as the vendor saw it."""
+
+    at: float
+    replica: str
+    method: str
+    name: str
+    """Of the index; empty if it concerns none or one that is not there."""
+
+
 @dataclass(frozen=True)
 class Account:
     """An account at a vendor, as the tests see it."""
@@ -198,6 +222,10 @@ class Account:
         by_name = {index["name"]: index for index in found}
         assert len(by_name) == len(found), f"twice at the vendor: {found}"
         return by_name
+
+    def calls(self) -> list[Call]:
+        """Every request that reached the vendor, in order of arrival."""
+        return sorted(Call(*told) for told in self.ask("calls"))
 
     def block(self, *, direct: bool = False) -> JSON:
         """The vendor's block of a Connection; its token is in Secret `vendor`."""
