@@ -1,17 +1,19 @@
 """Connections: sessions and budgets of vendor accounts, and the health of their credentials."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from pydantic import ValidationError
 
+from auterity.api.annotations import REQUESTED_AT
 from auterity.api.common import ConnectionRef
 from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec, RateLimit
 from auterity.api.fields import is_secret, resolvables, seconds
 from auterity.engine.calls import CallObserver, Door
-from auterity.engine.cluster import Cluster
+from auterity.engine.cluster import Cluster, ClusterUnavailable
 from auterity.engine.conditions import Reason, conditions, reason_of
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.declared import first_problem
@@ -23,11 +25,12 @@ from auterity.engine.errors import (
     Unauthorized,
 )
 from auterity.engine.limits import Budget
-from auterity.engine.redaction import hide, remember
+from auterity.engine.redaction import frames_of, hide, remember, words_of
 from auterity.engine.references import References
 from auterity.engine.subject import JSON, Key, Subject
 from auterity.engine.verdict import Again, Verdict, Waits
 
+log = logging.getLogger("auterity.engine")
 CLOSE_AFTER = 60.0
 """Seconds that a replaced session is kept for the calls still in flight."""
 SHOWN_USERS = 5
@@ -142,22 +145,7 @@ class Connections:
             return await self._remove(subject)
         if not subject.kept:
             subject = await self._cluster.patch_metadata(subject, finalizer=True)
-        identity: Identity | None = None
-        waits: frozenset[Waits] = frozenset()
-        interval = seconds("10m")
-        failure: Failure | None = None
-        try:
-            interval = seconds(self._spec(subject).interval)
-            self._stale.add(subject.key)
-            opened = await self._open(subject)
-            waits = opened.waits
-            identity = await opened.session.verify()
-        except Failure as caught:
-            failure = caught
-            waits |= {
-                Waits("Secret", self._secret_namespace(subject), name)
-                for name in _secret_names(subject.spec)
-            }
+        identity, waits, failure = await self._verified(subject)
         reason = Reason.READY if failure is None else reason_of(failure)
         message = (
             f"Connected as {identity.name}" if identity else failure.message if failure else ""
@@ -167,6 +155,8 @@ class Connections:
             **self._common_status(subject, ready=failure is None, reason=reason, message=message),
             "vendor": self.vendor(subject),
         }
+        if (requested := subject.annotations.get(REQUESTED_AT)) is not None:
+            status["lastHandledReconcileAt"] = requested
         if identity is not None:
             status["identity"] = hide(identity.name)
             if identity.expires_at:
@@ -177,10 +167,43 @@ class Connections:
             if failure is not None and before.get("reason") != reason:
                 await self._cluster.event(subject, "Warning", reason, hide(message))
         if failure is None or isinstance(failure, Unauthorized | Rejected):
-            return Verdict(reason, Again.AFTER, interval, waits)
+            return Verdict(reason, Again.AFTER, self._interval(subject), waits)
         if isinstance(failure, Throttled):
             return Verdict(reason, Again.AFTER, failure.retry_after or 30.0, waits)
         return Verdict(reason, Again.RETRY, waits=waits)
+
+    async def _verified(
+        self, subject: Subject
+    ) -> tuple[Identity | None, frozenset[Waits], Failure | None]:
+        """Who we are, the Secrets that it depends on, and what went wrong."""
+        waits = frozenset(
+            Waits("Secret", self._secret_namespace(subject), name)
+            for name in _secret_names(subject.spec)
+        )
+        try:
+            self._stale.add(subject.key)
+            opened = await self._open(subject)
+            waits = opened.waits
+            return await opened.session.verify(), waits, None
+        except Failure as failure:
+            return None, waits, failure
+        except ClusterUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug is told, as with integrations
+            log.error(  # noqa: TRY400 - a logged traceback may quote secrets
+                "verification failed: %s: %s",
+                type(error).__name__,
+                words_of(error),
+                extra={"object": str(subject.key), "frames": frames_of(error)},
+            )
+            words = f"A bug in the operator ({type(error).__name__}); its log has the details"
+            return None, waits, Failure(words)
+
+    def _interval(self, subject: Subject) -> float:
+        try:
+            return seconds(self._spec(subject).interval)
+        except Rejected:
+            return seconds("10m")
 
     def vendor(self, subject: Subject) -> str | None:
         """The vendor whose block a Connection has."""

@@ -19,7 +19,7 @@ from auterity.engine.errors import (
 )
 from auterity.engine.expiry import Expiry
 from auterity.engine.keep import Keep
-from auterity.engine.redaction import hide, private
+from auterity.engine.redaction import frames_of, private, words_of
 from auterity.engine.subject import Subject
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Engine, Visit
@@ -66,8 +66,8 @@ async def _guarded(it: Visit) -> Verdict:
         log.error(  # noqa: TRY400 - a logged traceback may quote secrets
             "visit failed: %s: %s",
             type(error).__name__,
-            hide(str(error)),
-            extra={"object": str(it.subject.key), "frames": _frames(error)},
+            words_of(error),
+            extra={"object": str(it.subject.key), "frames": frames_of(error)},
         )
         return await it.settle(
             Reason.INTERNAL_ERROR,
@@ -114,15 +114,3 @@ async def _failed(it: Visit, failure: Failure) -> Verdict:
     if isinstance(failure, DependencyNotReady):
         return await it.settle(reason, failure.message)
     return await it.settle(reason, failure.message, again=Again.RETRY)
-
-
-def _frames(error: BaseException) -> list[str]:
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append(
-            f"{code.co_filename.rsplit('auterity/', 1)[-1]}:{trace.tb_lineno} {code.co_name}"
-        )
-        trace = trace.tb_next
-    return frames

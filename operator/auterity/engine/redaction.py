@@ -1,8 +1,12 @@
 """Keeps secret values out of everything that people or machines get to see."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from urllib.parse import quote, quote_plus
+
+from pydantic import ValidationError
 
 HIDDEN = "<secret>"
 SHORTEST = 4
@@ -24,8 +28,11 @@ def private() -> Iterator[None]:
 def remember(value: str) -> None:
     """From now on, hide this value in everything this task (and its children) tells."""
     if len(value) >= SHORTEST:
-        lines = {line for line in value.splitlines() if len(line) >= SHORTEST}
-        _known.set(_known.get() | {value} | lines)
+        found = {value, *value.splitlines()}
+        # As it stands in a URL or in JSON that a vendor quotes.
+        found |= {quote(value, safe=""), quote(value), quote_plus(value)}
+        found |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+        _known.set(_known.get() | {one for one in found if len(one) >= SHORTEST})
 
 
 def hide(text: str) -> str:
@@ -34,3 +41,28 @@ def hide(text: str) -> str:
         if value in text:
             text = text.replace(value, HIDDEN)
     return text
+
+
+def words_of(error: BaseException) -> str:
+    """What an unforeseen error says, for the log."""
+    if isinstance(error, ValidationError):
+        # Its text quotes the input.
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        return hide("; ".join(f"{_path(one['loc'])}: {one['type']}" for one in problems))
+    return hide(str(error))
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Where it was raised, without the lines of a traceback, which may quote values."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        file = code.co_filename.rsplit("auterity/", 1)[-1]
+        frames.append(f"{file}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return frames
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc)

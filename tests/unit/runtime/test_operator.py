@@ -96,7 +96,7 @@ class Api:
                 name = body["metadata"].get("name", "event")
                 body["metadata"].setdefault("uid", f"uid-{next(self.uids)}")
                 self.objects[f"{path}/{name}"] = body
-                return body  # type: ignore[no-any-return]  # JSON
+                return dict(body)
             case "PATCH" if part in self.objects:
                 return self._patch(part, body)
             case "DELETE" if path in self.objects:
