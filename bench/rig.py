@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import tempfile
 import urllib.request
 from collections import Counter
@@ -50,7 +51,7 @@ class Rig:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Rig"]:
-        """Start control plane and vendor; stop everything at the end."""
+        """Start control plane and vendor; stop everything at the end. Logs stay after a failure."""
         port = free_port()
         listen = ["-listen", f"127.0.0.1:{port}", "-latency", "1ms"]
         program = str(golang.program(ROOT / "bench" / "vendor"))
@@ -63,6 +64,7 @@ class Rig:
             os.environ["KUBECONFIG"] = str(self._controlplane.kubeconfig)
             await self._install()
             yield self
+            shutil.rmtree(self.folder)
         finally:
             await self._kube.close()
             self._controlplane.stop()
