@@ -95,6 +95,8 @@ class _Account:
         self.tokens = [f"tok-{secrets.token_hex(12)}"]
         self.indiscreet = False
         self.hidden_reads = 0
+        self.retry_after = 0
+        self.throttled: list[float] = []
         self.stand_in.server.authorize = self._authorize
 
     async def start(self) -> JSON:
@@ -131,6 +133,14 @@ class _Account:
     def do_slow(self, slow: bool) -> None:  # noqa: FBT001 - called by name over HTTP
         self.stand_in.slow = slow
 
+    def do_throttle(self, retry_after: int) -> None:
+        """Answer nothing but 429 with so many seconds of Retry-After; 0: no longer."""
+        self.retry_after = retry_after
+
+    def do_throttled(self) -> list[float]:
+        """When each 429 was answered."""
+        return self.throttled
+
     def do_latency(self, seconds: float) -> None:
         self.stand_in.server.latency = seconds
 
@@ -144,6 +154,10 @@ class _Account:
         self.stand_in.indexes[id].update(changes)
 
     def _authorize(self, request: web.Request) -> web.Response | None:
+        if self.retry_after:
+            self.throttled.append(time.time())
+            headers = {"Retry-After": str(self.retry_after)}
+            return web.json_response({"message": "slow down"}, status=429, headers=headers)
         if self.indiscreet:
             told = f"not with {request.headers.get('Authorization')}"
             return web.json_response({"message": told}, status=400)

@@ -41,6 +41,8 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
         self._paused_until = 0.0
+        self._cautious = False
+        """One call at a time: the vendor asked for patience and has not answered well since."""
         self._failures = 0
         self._probe_after = FIRST_PROBE_AFTER
         self._probing = False
@@ -89,6 +91,7 @@ class Budget:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
+                self.abandoned()
                 self.release()
             raise
         return self._clock() - start
@@ -101,12 +104,16 @@ class Budget:
     def succeeded(self) -> None:
         """The vendor answered, whatever it said: the breaker closes."""
         self._failures = 0
+        self._cautious = False
         self._open_until = None
         self._probing = False
         self._probe_after = FIRST_PROBE_AFTER
 
     def failed(self) -> None:
         """The vendor did not answer; too many in a row open the breaker."""
+        if self._open_until is not None and not self._probing:
+            # It was under way when the breaker opened, and tells nothing new.
+            return
         self._failures += 1
         if self._probing or self._failures >= FAILURES_TO_OPEN:
             jitter = 0.9 + random.random() * 0.2  # noqa: S311 - spreads probes, guards nothing
@@ -121,6 +128,7 @@ class Budget:
 
     def pause(self, retry_after: float | None) -> None:
         """The vendor asked for patience (`retry_after` in seconds; a guess if it did not say)."""
+        self._cautious = True
         self._paused_until = max(self._paused_until, self._clock() + (retry_after or 5.0))
         if self.held_for > SHORT_PAUSE:
             self._refuse_waiting()
@@ -152,7 +160,7 @@ class Budget:
 
     def _take(self) -> bool:
         now = self._clock()
-        if now < self._paused_until or self.in_flight >= self.concurrent:
+        if now < self._paused_until or self.in_flight >= self._most_in_flight:
             return False
         self._tokens = min(self.burst, self._tokens + (now - self._tokens_at) * self.per_second)
         self._tokens_at = now
@@ -163,6 +171,10 @@ class Budget:
         if self._open_until is not None:
             self._probing = True
         return True
+
+    @property
+    def _most_in_flight(self) -> int:
+        return 1 if self._cautious else self.concurrent
 
     def _serve(self) -> None:
         while self._waiting:
@@ -175,7 +187,7 @@ class Budget:
             if not self._take():
                 break
             heapq.heappop(self._waiting)[2].set_result(None)
-        if self._waiting and self.in_flight < self.concurrent:
+        if self._waiting and self.in_flight < self._most_in_flight:
             self._wake_later()
 
     def _wake_later(self) -> None:

@@ -1,0 +1,148 @@
+"""One connection's trouble, or one namespace's storm, is nobody else's."""
+
+import time
+
+from e2e.api import JSON
+from e2e.operator_process import OperatorProcess
+from e2e.team import Team
+from e2e.vendors import Account, Vendors
+
+PACE = {"perSecond": 40, "burst": 4, "concurrent": 10}
+UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
+OBJECTS = 60
+CALLS = "auterity_vendor_calls_total"
+
+
+def _declare(team: Team, vendor: str, count: int) -> None:
+    for number in range(count):
+        team.index(f"index-{number}", vendor)
+
+
+def _converge(vendors: Vendors, team: Team) -> float:
+    """Seconds that a healthy vendor's objects take."""
+    account = vendors.open("numbered")
+    team.connect(account, direct=True, rateLimit=PACE)
+    begun = time.monotonic()
+    _declare(team, "numbered", OBJECTS)
+    while len(account.holds()) < OBJECTS:
+        assert time.monotonic() - begun < 60, "the healthy vendor's objects do not converge"
+        time.sleep(0.05)
+    seconds = time.monotonic() - begun
+    for number in range(OBJECTS):
+        team.until_ready(f"index-{number}")
+    return seconds
+
+
+def test_a_throttled_and_a_broken_vendor_hold_back_their_own_objects_alone(
+    vendors: Vendors, new_team, operator: OperatorProcess, figure
+):
+    alone = _converge(vendors, new_team())
+
+    throttled, broken = new_team(), new_team()
+    slow, dead = vendors.open(), vendors.open()
+    throttled.connect(slow, direct=True, rateLimit=PACE)
+    broken.connect(dead, direct=True, rateLimit=PACE)
+    slow.ask("throttle", 5)
+    dead.ask("stop")
+    errors = operator.metric(CALLS, vendor="example", status="error")
+    started = time.time()
+    for team in (throttled, broken):
+        _declare(team, "example", 20)
+    for name in ("index-0", "index-19"):
+        throttled.until_reason(name, "RateLimited")
+        broken.until_reason(name, "ProviderUnavailable")
+
+    beside = _converge(vendors, new_team())
+    assert beside < alone * 1.5 + 1
+
+    labels = {"connection": f"Connection/{broken.namespace}/vendor"}
+    # A probe, for which nothing holds it back, is soon over.
+    broken.until("index-0", lambda _: operator.metric("auterity_breaker_open", **labels) == 1)
+    assert operator.metric("auterity_connection_held_seconds", **labels) > 0
+    asked = slow.ask("throttled")
+    while len(asked) < 3 or time.time() - started < 21:
+        assert time.time() - started < 60, "the throttled vendor is not asked again"
+        time.sleep(0.2)
+        asked = slow.ask("throttled")
+    labels = {"connection": f"Connection/{throttled.namespace}/vendor"}
+    assert operator.metric("auterity_breaker_open", **labels) == 0
+    throttled.until(
+        "index-0",
+        lambda _: operator.metric("auterity_connection_held_seconds", **labels) > 0,
+    )
+    seconds = time.time() - started
+    probes = operator.metric(CALLS, vendor="example", status="error") - errors
+    first = [at for at in asked if at < asked[0] + 0.5]
+    later = asked[len(first) :]
+    assert len(first) <= 10, "what was in flight already"
+    for before, after in zip([asked[0], *later], later, strict=False):
+        assert after - before > 4.9
+    # Five failures open the breaker, with nine more in flight; then a probe after 15, 45, 105 s.
+    assert probes <= 5 + 9 + 2
+    figure(
+        f"{OBJECTS} objects of a healthy vendor took {alone:.1f} s alone and {beside:.1f} s beside "
+        f"the others ({beside / alone:.2f}x); in {seconds:.0f} s the one with Retry-After 5 was "
+        f"asked {len(first)} + {len(later)} times, the broken one {probes:.0f} times"
+    )
+
+    slow.ask("throttle", 0)
+    throttled.until_ready("index-0", seconds=30)
+    throttled.until_ready("index-19", seconds=30)
+    for number in range(20):
+        throttled.delete(f"index-{number}")
+        broken.annotate(f"index-{number}", forget="true")
+        broken.delete(f"index-{number}")
+    for team in (throttled, broken):
+        team.until("vendor", lambda _, t=team: not t.api.list("vectorindexes", t.namespace))
+
+
+def _note(value: int) -> JSON:
+    return {"note": {"value": str(value)}}
+
+
+def _notes(account: Account, prefix: str) -> list[str]:
+    return [i["note"] for name, i in account.holds().items() if name.startswith(prefix)]
+
+
+def test_a_storm_in_one_namespace_does_not_starve_another(
+    vendors: Vendors, new_team, operator: OperatorProcess, figure
+):
+    account = vendors.open("numbered")
+    stormy, calm = new_team(), new_team()
+    stormy.secret(token=account.token)
+    shared = f"shared-{stormy.namespace}"
+    block = {
+        "secretNamespace": stormy.namespace,
+        "allowedNamespaces": [stormy.namespace, calm.namespace],
+        **account.block(direct=True),
+    }
+    stormy.create(shared, {**block, "rateLimit": UNLIMITED}, kind="ClusterConnection")
+    stormy.until_ready(shared, "ClusterConnection")
+    ref = {"connectionRef": {"kind": "ClusterConnection", "name": shared}}
+    for number in range(250):
+        stormy.index(f"storm-{number}", "numbered", **ref)
+    calm.index("calm", "numbered", **ref)
+    calm.until_ready("calm")
+    stormy.until("storm-249", lambda _: len(account.holds()) == 251)
+
+    stormy.edit(shared, "ClusterConnection", rateLimit=PACE)
+    stormy.until_ready(shared, "ClusterConnection")
+    for value in (1, 2):
+        for number in range(250):
+            stormy.edit(f"storm-{number}", numbered=_note(value))
+    waits = []
+    for value in (1, 2, 3):
+        begun = time.monotonic()
+        calm.edit("calm", numbered=_note(value))
+        calm.until("calm", lambda _, v=value: account.holds()["calm"]["note"] == str(v))
+        waits.append(time.monotonic() - begun)
+    left = sum(note != "2" for note in _notes(account, "storm-"))
+    figure(
+        f"500 edits, 40 calls a second: another namespace's edits took "
+        f"{', '.join(f'{w:.1f}' for w in waits)} s, with {left} of 250 still to come"
+    )
+    assert left > 50, "the storm is over: this shows nothing"
+    assert max(waits) < 4
+
+    stormy.edit(shared, "ClusterConnection", rateLimit=UNLIMITED)
+    stormy.until("storm-0", lambda _: set(_notes(account, "storm-")) == {"2"})

@@ -1,0 +1,212 @@
+"""A long life in short: churn, renewed credentials, and an API server that comes and goes.
+
+`AUTERITY_SOAK_SECONDS` makes it longer.
+"""
+
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from e2e.api import JSON
+from e2e.conftest import SYSTEM, Cluster, Installation
+from e2e.kstatus import Kstatus, kstatus
+from e2e.operator_process import OperatorProcess
+from e2e.team import Team
+from e2e.vendors import Account, Vendors
+
+SECONDS = float(os.environ.get("AUTERITY_SOAK_SECONDS", "25"))
+SEED = int(os.environ.get("AUTERITY_SOAK_SEED", "5"))
+POPULATION = 60
+UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
+CUT = 2.0
+"""Seconds that the network is away at a time: shorter than a replica is taken for lost."""
+
+
+@dataclass
+class Churn:
+    """What is declared, and its changes."""
+
+    team: Team
+    account: Account
+    dice: random.Random
+    wanted: dict[str, int] = field(default_factory=dict)
+    made: int = 0
+    steps: int = 0
+
+    def step(self) -> None:
+        """Create, edit or delete one object."""
+        self.steps += 1
+        grow = len(self.wanted) < POPULATION
+        if not self.wanted or self.dice.random() < (0.4 if grow else 0.15):
+            name = f"index-{self.made}"
+            self.made += 1
+            self.team.index(name, "numbered", numbered=_note(self.steps), interval="5s")
+        elif self.dice.random() < (0.1 if grow else 0.3):
+            name = self.dice.choice(list(self.wanted))
+            self.team.delete(name)
+            del self.wanted[name]
+            return
+        else:
+            name = self.dice.choice(list(self.wanted))
+            self.team.edit(name, numbered=_note(self.steps))
+        self.wanted[name] = self.steps
+
+    def until_settled(self, seconds: float = 60) -> float:
+        """Wait until all objects are current and the vendor has just them; how long it took."""
+        begun = time.monotonic()
+        while True:
+            objects = self.team.api.list("vectorindexes", self.team.namespace)
+            stuck = [o for o in objects if kstatus(o) is not Kstatus.CURRENT]
+            held = {name: int(index["note"]) for name, index in self.account.holds().items()}
+            if not stuck and len(objects) == len(self.wanted) and held == self.wanted:
+                return time.monotonic() - begun
+            if time.monotonic() - begun > seconds:
+                told = [(o["metadata"]["name"], o["status"].get("conditions")) for o in stuck[:3]]
+                differ = {n for n in {*held, *self.wanted} if held.get(n) != self.wanted.get(n)}
+                raise AssertionError(f"stuck: {len(stuck)}, such as {told}; differ: {differ}")
+            time.sleep(0.3)
+
+
+def _note(value: int) -> JSON:
+    return {"note": {"value": str(value)}}
+
+
+class Mishaps:
+    """What happens around the replicas, each at its time: early enough for the short form."""
+
+    def __init__(
+        self, cluster: Cluster, installation: Installation, vendors: Vendors, churn: Churn
+    ) -> None:
+        self._controlplane = cluster.controlplane
+        self._network = installation.network
+        self._vendors = vendors
+        self._churn = churn
+        self._plan = {
+            self._rotate: (4.0, 10.0),
+            self._cut: (8.0, 20.0),
+            self._mend: (8.0 + CUT, 20.0),
+            self._restart: (14.0, 60.0),
+        }
+        self._due = {act: first for act, (first, _) in self._plan.items()}
+        self.rotations = self.cuts = self.restarts = 0
+
+    def happen(self, now: float) -> None:
+        for act, (_, every) in self._plan.items():
+            if self._due[act] <= now:
+                self._due[act] += every
+                act()
+
+    def end(self) -> None:
+        self._mend()
+
+    def _rotate(self) -> None:
+        token = self._vendors.made_up_token()
+        self._churn.account.ask("accepts", token)
+        for _ in range(3):
+            self._churn.step()
+        self._churn.team.secret(token=token)
+        self.rotations += 1
+
+    def _cut(self) -> None:
+        if self._network is not None:
+            self._network.cut()
+            self.cuts += 1
+
+    def _mend(self) -> None:
+        if self._network is not None:
+            self._network.mend()
+
+    def _restart(self) -> None:
+        if self._controlplane is not None:
+            self._controlplane.restart_apiserver()
+            self.restarts += 1
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rotations} rotations, {self.cuts} cuts, {self.restarts} restarts of the API "
+            "server"
+        )
+
+
+@pytest.fixture
+def replicas(
+    cluster: Cluster, installation: Installation, the_operator: OperatorProcess, told
+) -> Iterator[list[OperatorProcess]]:
+    the_operator.kill()
+    cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
+    account = installation.rights("auterity")
+    found = [installation.operator(f"soak-{name}", account) for name in "ab"]
+    for each in found:
+        each.start()
+    for each in found:
+        each.wait_until_ready()
+    yield found
+    for each in found:
+        if each.alive:
+            told.append(each.metrics_text())
+        each.kill()
+    cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
+
+
+@pytest.mark.timeout(SECONDS + 180)
+def test_nothing_gets_stuck_and_no_memory_is_lost_in_a_long_life(
+    cluster: Cluster,
+    installation: Installation,
+    vendors: Vendors,
+    team_of_replicas: Team,
+    replicas: list[OperatorProcess],
+    figure,
+):
+    team, account = team_of_replicas, vendors.open("numbered")
+    team.connect(account, direct=True, rateLimit=UNLIMITED)
+    churn = Churn(team, account, random.Random(SEED))
+    mishaps = Mishaps(cluster, installation, vendors, churn)
+    memory: list[tuple[float, list[float]]] = []
+    begun = time.monotonic()
+    try:
+        while (now := time.monotonic() - begun) < SECONDS:
+            churn.step()
+            mishaps.happen(now)
+            if now - len(memory) >= 0:
+                memory.append((now, [each.resident_mib for each in replicas]))
+            time.sleep(0.02)
+    finally:
+        mishaps.end()
+    settled = churn.until_settled()
+    for each in replicas:
+        assert each.metric("auterity_queue_depth") == 0
+    steps, made = churn.steps, churn.made
+    for name in list(churn.wanted):
+        team.delete(name)
+        del churn.wanted[name]
+    churn.until_settled()
+    grown, slope = _growth(memory)
+    at_end = "/".join(f"{mib:.0f}" for mib in memory[-1][1])
+    figure(
+        f"seed {SEED}, {SECONDS:.0f} s, 2 replicas: {steps} steps on {made} objects, {mishaps}; "
+        f"settled after {settled:.1f} s; resident {at_end} MiB, {grown:+.1f} MiB from the middle "
+        f"to the last third ({slope:+.2f} a minute)"
+    )
+    assert grown < (6.0 if SECONDS < 120 else 4.0)
+
+
+@pytest.fixture
+def team_of_replicas(replicas: list[OperatorProcess], new_team: Callable[[], Team]) -> Team:
+    return new_team()
+
+
+def _growth(memory: list[tuple[float, list[float]]]) -> tuple[float, float]:
+    """MiB that the worst replica grew from the middle third to the last, and MiB a minute."""
+    third = len(memory) // 3
+    middle, last = memory[third : 2 * third], memory[2 * third :]
+    seconds = statistics.mean(at for at, _ in last) - statistics.mean(at for at, _ in middle)
+    grown = max(
+        statistics.median(m[n] for _, m in last) - statistics.median(m[n] for _, m in middle)
+        for n in range(len(memory[0][1]))
+    )
+    return grown, grown / seconds * 60
