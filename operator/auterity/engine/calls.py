@@ -10,7 +10,6 @@ from typing import Protocol
 from auterity.engine.errors import (
     Busy,
     Conflict,
-    Failure,
     Rejected,
     Throttled,
     Unauthorized,
@@ -104,11 +103,8 @@ class Door:
             self.budget.succeeded()
             call.status = call.status or type(failure).__name__
             raise
-        except Failure:
-            call.status = call.status or "error"
-            raise
         except BaseException:
-            # A bug or a cancellation says nothing about the vendor.
+            # A bug, a cancellation or a failure of our own side says nothing about the vendor.
             self.budget.abandoned()
             call.status = call.status or "error"
             raise
