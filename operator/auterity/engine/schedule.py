@@ -37,6 +37,8 @@ class _Entry:
     again: bool = False
     """Asked for again while it was running."""
     attempts: int = 0
+    """In a row, of the same kind: polls do not make the first retry late."""
+    growing: Again | None = None
 
 
 @dataclass(slots=True)
@@ -286,6 +288,8 @@ class Schedule:
         if verdict.again in (Again.AFTER, Again.NEVER):
             entry.attempts = 0
             return verdict.seconds * (0.9 + spread * 0.2) if verdict.again is Again.AFTER else None
+        if entry.growing is not verdict.again:
+            entry.growing, entry.attempts = verdict.again, 0
         attempt, entry.attempts = entry.attempts, entry.attempts + 1
         if verdict.again is Again.POLL:
             return min(verdict.seconds * POLL_GROWTH ** min(attempt, 20), SLOWEST_POLL)
@@ -296,7 +300,8 @@ class Schedule:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waits = [w for w in (held, self._due[0][0] - monotonic() if self._due else None) if w]
+        due = self._due[0][0] - monotonic() if self._due else None
+        waits = [wait for wait in (held, due) if wait is not None]
         if waits:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.001, min(waits)), self._pump)
