@@ -1,6 +1,7 @@
 """Starts and stops the whole process: Kopf's watches, the operator, probes and metrics."""
 
 import asyncio
+import gc
 import logging
 import signal
 
@@ -47,6 +48,7 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
             for namespace in options.namespaces or ("",)
         ]
         await operator.start(await identity(kube, options.cluster_name))
+        _leave_what_lasts()
         tasks.append(asyncio.create_task(operator.members.run()))
         tasks += await _watches(operator)
         # Kopf has taken the signals; the visits in hand must end before its watches do.
@@ -72,6 +74,17 @@ async def _watches(operator: Operator) -> list[asyncio.Task[object]]:
         standalone=True,
     )
     return list(tasks)
+
+
+def _leave_what_lasts() -> None:
+    """Spare the garbage collector what lasts as long as the process: modules, models, the store.
+
+    Otherwise every collection walks all objects of the cluster, and visits cost the more the more
+    objects there are.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _take_signals(stop: asyncio.Event) -> None:

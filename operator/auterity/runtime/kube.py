@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 import kopf
+import orjson
 
 from auterity.engine.cluster import ClusterUnavailable
 
@@ -75,7 +75,7 @@ class Kube:
                     method,
                     self._server + path,
                     params=params,
-                    data=None if body is None else json.dumps(body),
+                    data=None if body is None else orjson.dumps(body),
                     headers={"Content-Type": content_type, "Accept": accept},
                 ) as answer:
                     if answer.status == 401 and attempt == 1:  # noqa: PLR2004 - HTTP
@@ -132,7 +132,7 @@ class Kube:
                 if answer.status != 200:  # noqa: PLR2004 - HTTP
                     _checked(answer.status, await answer.read())
                 async for line in answer.content:
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                     if event["type"] == "ERROR":
                         told = event["object"]
                         raise KubeError(int(told.get("code") or 0), str(told.get("message")))
@@ -162,7 +162,7 @@ class Kube:
 
 def _checked(status: int, raw: bytes) -> JSON:
     try:
-        body = json.loads(raw) if raw else {}
+        body = orjson.loads(raw) if raw else {}
     except ValueError:
         body = {}
     if status < 400:  # noqa: PLR2004 - HTTP
