@@ -4,9 +4,14 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.conformance.harness import Harness
 from tests.unit.engine.shelf import PASSWORD, TOKEN, ShelfIndex, World, shelf_of
+
+# A machine that is busy with other tests is slow, and proves nothing by it.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture
