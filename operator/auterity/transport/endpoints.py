@@ -28,6 +28,8 @@ METADATA_ADDRESSES: Final = frozenset(
     )
 )
 
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def checked(endpoint: str, *, allow_insecure: bool) -> str:
     """The endpoint without a trailing slash.
@@ -74,11 +76,16 @@ async def refuse_resolved(host: str) -> None:
             raise Rejected(f"endpoint host {host} resolves to a link-local or metadata address")
 
 
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a NAT64 gateway would turn it into."""
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
+
+
 def _is_metadata(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.strip("[]").split("%")[0])
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address.sixtofour or _translated(address) or address
     return address.is_link_local or address in METADATA_ADDRESSES

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import cache
+from math import isfinite
 from time import time
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from auterity.engine.errors import (
     Unauthorized,
     Unavailable,
 )
+from auterity.engine.redaction import hide
 from auterity.transport.endpoints import refuse_host
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
@@ -160,7 +162,7 @@ def held(answer: Answer) -> Failure | None:
     """The failure, if the whole connection is concerned and not only this request."""
     if answer.status == 429:
         return Throttled(f"the vendor asked for fewer calls{reason(answer)}", retry_after(answer))
-    if answer.status >= 500:
+    if answer.status >= 500 or answer.status == 408:
         wait = retry_after(answer)
         if answer.status == 503 and wait is not None:
             return Throttled(f"the vendor asked to wait{reason(answer)}", wait)
@@ -178,6 +180,7 @@ def failure_of(answer: Answer) -> Failure | None:
         401: Unauthorized(f"the vendor refuses the credentials{told}"),
         403: Unauthorized(f"the credentials may not do this{told}"),
         404: NotFound(f"the vendor knows no such object{told}"),
+        410: NotFound(f"the vendor no longer has such an object{told}"),
         409: Conflict(f"the vendor answered that it conflicts with what exists{told}"),
         423: Busy(f"the vendor is still working on it{told}"),
     }
@@ -195,21 +198,24 @@ def reason(answer: Answer) -> str:
             if isinstance(body, dict):
                 body = body.get("message") or body.get("reason") or body
             break
-    if isinstance(body, list | dict):
+    if body and isinstance(body, list | dict):
         body = json.dumps(body, separators=(",", ":"))
     text = " ".join(str(body or "").split())
     if not text or text.startswith("<"):
         return ""
-    return f": {text[:LONGEST_REASON]}"
+    # Hidden before it is cut: half a secret would not be known again.
+    return f": {hide(text)[:LONGEST_REASON]}"
 
 
 def retry_after(answer: Answer) -> float | None:
     """Seconds that the vendor asks to wait: Retry-After as seconds or as a date."""
     value = answer.headers.get("retry-after", "")
     try:
-        return max(0.0, float(value))
+        wait = float(value)
     except ValueError:
         pass
+    else:
+        return max(0.0, wait) if isfinite(wait) else None
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     except (TypeError, ValueError):
