@@ -10,6 +10,9 @@ from auterity.runtime.kube import JSON, Kube, KubeError
 log = logging.getLogger("auterity.runtime")
 AGAIN_AFTER = 1.0
 REFUSED_AGAIN_AFTER = 300.0
+"""At most."""
+REFUSALS_TO_TELL = 4
+"""In a row, before they are taken for a missing right."""
 TOO_OLD = 410
 """HTTP status: the server no longer knows what has changed since a version."""
 
@@ -21,22 +24,25 @@ async def watch(kube: Kube, namespace: str, changed: Callable[[str, str], None])
     """
     path = f"/api/v1/namespaces/{namespace}/secrets" if namespace else "/api/v1/secrets"
     news = _News(kube, path, changed)
-    warned = False
+    refused = 0
     while True:
         pause = AGAIN_AFTER
         try:
             await news.follow()
+            refused = 0
         except ClusterUnavailable as error:
             log.debug("watch of Secrets ended: %s", error)
+            refused = 0
         except KubeError as error:
-            pause = REFUSED_AGAIN_AFTER
-            if not warned:
+            # An API server that has just started refuses what it will allow in a moment.
+            refused += 1
+            pause = min(AGAIN_AFTER * 2.0 ** min(refused, 20), REFUSED_AGAIN_AFTER)
+            if refused == REFUSALS_TO_TELL:
                 log.warning(
                     "may not watch Secrets (%s): rotations are noticed at each connection's "
                     "interval only",
                     error.message,
                 )
-                warned = True
         await asyncio.sleep(pause)
 
 

@@ -80,12 +80,23 @@ async def test_a_secret_with_long_annotations_does_not_end_the_watch(server: Api
     assert await told(kube, 3, server) == ["long"]
 
 
+async def test_an_api_server_that_refuses_while_it_starts_is_soon_asked_again(
+    server: ApiServer, kube: Kube, caplog
+):
+    server.says(listed(5))
+    server.refuses(403, "secrets is forbidden")
+    server.streams({"type": "MODIFIED", "object": secret("first", 6)})
+    server.streams()
+    assert await told(kube, 4, server) == ["first"]
+    assert not [r for r in caplog.records if r.name == "auterity.runtime"]
+
+
 async def test_where_secrets_may_not_be_watched_it_is_said_once(
     server: ApiServer, kube: Kube, monkeypatch, caplog
 ):
     monkeypatch.setattr(secrets, "REFUSED_AGAIN_AFTER", 0.01)
     server.refuses(403, "secrets is forbidden")
-    assert await told(kube, 4, server) == []
+    assert await told(kube, 8, server) == []
     (record,) = [r for r in caplog.records if r.name == "auterity.runtime"]
     assert "secrets is forbidden" in record.getMessage()
     assert "interval only" in record.getMessage()
