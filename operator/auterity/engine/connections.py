@@ -291,8 +291,13 @@ class Connections:
         except ValidationError as error:
             raise Rejected(first_problem(error, ["spec", vendor])) from None
         references = References(self._cluster, self._secret_namespace(subject))
-        await references.resolve(connector)
+        # Before the Secrets are read: a doubt that comes meanwhile must not be lost.
         self._stale.discard(key)
+        try:
+            await references.resolve(connector)
+        except BaseException:
+            self._stale.add(key)
+            raise
         resolved = list(resolvables(connector))
         versions = tuple(field.version for field in resolved)
         if before and (before.declared, before.secret_versions) == (declared, versions):
