@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -31,6 +32,8 @@ from auterity.runtime.store import CONNECTIONS, Change, Put, Store, connection_o
 log = logging.getLogger("auterity.runtime")
 ROOM_PER_CALL: Final = 2
 """Visits of one connection in hand for each call it may have in flight."""
+REMEMBERED: Final = 10_000
+"""Objects that are no more and still remembered."""
 ROOM_UNKNOWN: Final = 16
 """Visits in hand for a connection that was not opened yet."""
 
@@ -71,6 +74,8 @@ class Operator:
         """Connections whose credentials were written and have not proved good since."""
         self._held_by_us: set[str] = set()
         """Uids of the objects that fell to this replica when all last agreed."""
+        self._let_go: OrderedDict[str, None] = OrderedDict()
+        """Uids of objects that are no more, of which the watch may still tell."""
         self._passed_over: set[Key] = set()
         """Asked for while the replicas did not agree, when they seemed to be another's."""
 
@@ -142,16 +147,19 @@ class Operator:
             return
         if deleted:
             key = Key(raw["kind"], raw["metadata"].get("namespace") or "", raw["metadata"]["name"])
-            self._gone(key, raw["metadata"]["uid"])
+            uid = raw["metadata"]["uid"]
+            self._let_go.pop(uid, None)
+            self._gone(key, uid)
             return
-        self._seen(self.store.put(raw))
+        if raw["metadata"]["uid"] not in self._let_go:
+            self._seen(self.store.put(raw))
 
     def _seen(self, put: Put) -> None:
         if Change.NEW in put.change or Change.EDIT in put.change:
             self._ask(put.subject.key)
         self._wake(put.subject, put.change)
 
-    def _gone(self, key: Key, uid: str | None = None) -> None:
+    def _gone(self, key: Key, uid: str) -> None:
         gone = self.store.remove(key, uid)
         if gone is None:
             return
@@ -161,6 +169,13 @@ class Operator:
             self.connections.forget(key)
             self._renewed.discard(key)
         self._wake(gone, Change.GONE)
+
+    def _forget(self, key: Key, uid: str) -> None:
+        """It is gone, and the watch is behind: its past must not be taken for a new object."""
+        self._let_go[uid] = None
+        if len(self._let_go) > REMEMBERED:
+            self._let_go.popitem(last=False)
+        self._gone(key, uid)
 
     def secret_changed(self, namespace: str, name: str) -> None:
         """A Secret was written or deleted: whoever uses it looks again."""
@@ -222,7 +237,7 @@ class Operator:
                 }
                 there = await self._learn_all(kind, namespace)
                 for key in known.keys() - there:
-                    self._gone(key, known[key])
+                    self._forget(key, known[key])
 
     def _falls_to_another(self, key: Key) -> bool:
         subject = self.store.find(key)
@@ -261,6 +276,8 @@ class Operator:
                 there.add(key)
                 known = self.store.find(key)
                 version = int(raw["metadata"]["resourceVersion"])
+                if raw["metadata"]["uid"] in self._let_go:
+                    continue
                 if known is not None and version <= int(known.resource_version):
                     # The watch is ahead of the list.
                     continue
@@ -288,7 +305,7 @@ class Operator:
         verdict = await self._look(subject, urgent=urgent)
         if verdict.gone:
             # Not whatever goes by its name by now.
-            self._gone(key, subject.uid)
+            self._forget(key, subject.uid)
         return verdict
 
     async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:

@@ -255,3 +255,23 @@ async def test_an_object_made_anew_while_the_old_one_goes_is_not_lost(
     assert ready(api) == (1, "True")
     assert world.things["docs"].fields["replicas"] == 7
     assert api.objects[AT]["metadata"]["finalizers"]
+
+
+async def test_a_watch_that_is_behind_brings_back_no_object_that_was_let_go(
+    operator: Operator, api: Api, world: World
+):
+    api.apply(AT, spec())
+    await rest(operator)
+    kept = copy.deepcopy(api.objects[AT])
+    api.late = []
+    api.delete(AT)
+    operator.observe(api.objects[AT], deleted=False)
+    await rest(operator)
+    assert AT not in api.objects
+    operator.observe(kept, deleted=False)
+    await rest(operator)
+    assert not world.things
+    api.catch_up()
+    api.apply(AT, spec(2))
+    await rest(operator)
+    assert world.things["docs"].fields["replicas"] == 2
