@@ -54,4 +54,11 @@ def test_nothing_tells_of_a_bug_or_a_missing_right(installation: Installation):
     logs = {path.name: path.read_text() for path in installation.folder.glob("*.log")}
     del logs["vendors.log"], logs["kubectl-proxy.log"]
     words = ("Traceback", "InternalError", "forbidden", "visit failed")
-    assert [(name, word) for name, log in logs.items() for word in words if word in log] == []
+    # At work while the API server starts, which then refuses what it will allow in a moment.
+    refused = ("soak-", "replica-")
+    assert [
+        (name, word)
+        for name, log in logs.items()
+        for word in words
+        if word in log and not (word == "forbidden" and name.startswith(refused))
+    ] == []
