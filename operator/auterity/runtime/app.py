@@ -84,7 +84,7 @@ def _leave_what_lasts() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _take_signals(stop: asyncio.Event) -> None:
