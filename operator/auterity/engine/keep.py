@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from auterity.api.annotations import CREATE_PENDING
-from auterity.api.common import DriftPolicy, Policy, by_alias
+from auterity.api.annotations import APPROVE, CREATE_PENDING
+from auterity.api.common import DriftPolicy, by_alias
 from auterity.api.fields import IMMUTABLE, Params
 from auterity.engine.calls import trail
 from auterity.engine.conditions import Reason
@@ -193,8 +193,8 @@ class Keep:
         plan = self.visit.plan("Adopt", found.observed.id, found.differences)
         shown = (self.subject.status.get("plan") or {}).get("hash") == plan.hash
         if not self.visit.approved("Adopt", found.observed.id, found.differences):
-            return await self._await_approval()
-        if not shown and not self._approved_by_hand(plan.hash):
+            return await self.visit.await_approval()
+        if not shown and self.subject.annotations.get(APPROVE) != plan.hash:
             self.visit.status["plan"] = by_alias(plan)
             return await self.visit.settle(
                 Reason.ADOPTING,
@@ -230,7 +230,7 @@ class Keep:
         if vanished and _needs_note(provider):
             return await self._forget_vanished(vanished)
         if not self.visit.approved("Create", None, self._all_fields):
-            return await self._await_approval()
+            return await self.visit.await_approval()
         if vanished:
             await self._tell_vanished(vanished)
         return await self._make(provider)
@@ -278,7 +278,7 @@ class Keep:
         cause: str,
     ) -> Verdict:
         if not self.visit.approved(action, observed.id, differences):
-            return await self._await_approval()
+            return await self.visit.await_approval()
         await self._hold()
         self._remember_entries()
         changed = frozenset(d.path for d in differences)
@@ -385,14 +385,6 @@ class Keep:
             Reason.PROGRESSING,
             observed.message or f"{vendor} is still working on it",
             again=Again.POLL,
-        )
-
-    async def _await_approval(self) -> Verdict:
-        plan = self.visit.status["plan"]
-        return await self.visit.settle(
-            Reason.AWAITING_APPROVAL,
-            f"{plan['action']} waits for approval: annotate the object with "
-            f"integrations.auterity.io/approve={plan['hash']}",
         )
 
     async def _forget_vanished(self, vanished: str) -> Verdict:
@@ -505,12 +497,6 @@ class Keep:
         everything = empty.model_copy(update=dict.fromkeys(type(self.want).model_fields))
         named = Memory(vendor=self.memory.vendor, portable=self.memory.portable)
         return compare(self.want, everything, named, {})
-
-    def _approved_by_hand(self, digest: str) -> bool:
-        return (
-            self.declared.common.policy is Policy.ADOPT
-            and self.subject.annotations.get("integrations.auterity.io/approve") == digest
-        )
 
     @property
     def _create_pending(self) -> bool:

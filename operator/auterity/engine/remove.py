@@ -84,7 +84,7 @@ async def _find(
         if located is None and known is None and pending and not provider.findable:
             raise Conflict(
                 "a creation may have succeeded without our learning its id; look at the vendor, "
-                "then annotate the object with integrations.auterity.io/forget=true"
+                f"then annotate the object with {FORGET}=true"
             )
         return None, False
     return await provider.read(located), pending
@@ -106,15 +106,11 @@ async def _remove(
             return await _let_go(visit, "LeftAlone", f"{observed.id} is not ours; left alone")
         raise Conflict(
             f"{observed.id} no longer carries our mark, so it is not deleted; delete it by hand, "
-            "or let go of it by the annotation integrations.auterity.io/forget=true"
+            f"or let go of it by the annotation {FORGET}=true"
         )
     visit.status["id"] = observed.id
     if not visit.approved("Delete", observed.id, []):
-        return await visit.settle(
-            Reason.AWAITING_APPROVAL,
-            "Delete waits for approval: annotate the object with "
-            f"integrations.auterity.io/approve={visit.status['plan']['hash']}",
-        )
+        return await visit.await_approval()
     verdict = await _delete(visit, provider, observed, "Deletion")
     return verdict or await _let_go(visit)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from auterity.engine.references import References
 from auterity.engine.subject import JSON, Subject
 from auterity.engine.verdict import Again, Verdict, Waits
 
-log = logging.getLogger("auterity.engine")
 MOST_SHOWN = 100
 """Most differences that a plan or a drift report shows."""
 
@@ -120,6 +118,15 @@ class Visit:
             return True
         self.status["plan"] = by_alias(plan)
         return False
+
+    async def await_approval(self) -> Verdict:
+        """End the visit: the plan in the draft waits for a person."""
+        plan = self.status["plan"]
+        return await self.settle(
+            Reason.AWAITING_APPROVAL,
+            f"{plan['action']} waits for approval: annotate the object with "
+            f"{APPROVE}={plan['hash']}",
+        )
 
     def plan(self, action: str, id: str | None, changes: list[Difference]) -> PlanStatus:
         """A plan, with a hash that changes when anything it would do changes."""
