@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from auterity.cli.main import app
-from auterity.cli.main import run as run_operator
+from auterity.cli.run import run as run_operator
 from tests.crds.conftest import JSON, Api
 from tools import cache, helm
 from tools.generate import ROOT

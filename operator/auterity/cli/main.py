@@ -1,88 +1,33 @@
-"""The `auterity` command."""
+"""The `auterity` command: which commands there are. Each is loaded when it is called."""
 
-import re
-import secrets
-import socket
-from pathlib import Path
-from typing import Annotated, Literal
+import os
+import sys
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError
 
 from auterity import __version__
+from auterity.cli.output import FAILED, Problem, complain
 
 app = App(name="auterity", version=__version__, help="Integrations as Kubernetes custom resources.")
 
-
-@app.command
-def run(  # noqa: PLR0913 - the command's options
-    *,
-    namespace: Annotated[list[str] | None, Parameter(negative=())] = None,
-    allow_insecure_endpoints: Annotated[bool, Parameter(negative=())] = False,
-    lend_identity: Annotated[bool, Parameter(negative=())] = False,
-    cluster_name: str | None = None,
-    replica_name: str | None = None,
-    lease_namespace: str | None = None,
-    workers: int = 400,
-    listen: str = "0.0.0.0:8080",
-    log_format: Literal["json", "console"] = "console",
-    log_level: Literal["debug", "info", "warning", "error"] = "info",
-) -> None:
-    """Run the operator, with KUBECONFIG or in a cluster.
-
-    Parameters
-    ----------
-    namespace
-        Serve only this namespace; repeat for several. All namespaces if left out.
-    allow_insecure_endpoints
-        Allow connections whose endpoint is http, not https.
-    lend_identity
-        Let every Connection without credentials use the operator's own identity, such as its IAM
-        role. ClusterConnections always may.
-    cluster_name
-        Tells this cluster from others in marks at vendors; from kube-system's uid if left out.
-    replica_name
-        Tells this replica from the others; host name and a random part if left out. A replica that
-        comes back under its name takes up its objects at once, so two must never share one.
-    lease_namespace
-        Where the replicas keep their Leases; the pod's namespace, else default.
-    workers
-        Most visits in hand at the same time.
-    listen
-        Address and port of /healthz, /readyz and /metrics.
-    log_format
-        json for machines, console for people.
-    log_level
-        Least severity that is logged.
-    """
-    from auterity.providers import catalogue
-    from auterity.runtime import app as runtime
-    from auterity.runtime.logs import configure
-    from auterity.runtime.operator import Options
-
-    configure(log_format, log_level)
-    host, _, port = listen.rpartition(":")
-    options = Options(
-        namespaces=tuple(namespace or ()),
-        cluster_name=cluster_name,
-        allow_insecure=allow_insecure_endpoints,
-        lend_identity=lend_identity,
-        replica=replica_name or _replica_name(),
-        lease_namespace=lease_namespace or _own_namespace(),
-        workers=workers,
-    )
-    runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above
-
-
-def _replica_name() -> str:
-    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")
-    return f"{host[:50] or 'replica'}-{secrets.token_hex(4)}"
-
-
-def _own_namespace() -> str:
-    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return file.read_text().strip() if file.exists() else "default"
+# One module a command, named like it. `--help` reads only the words given here.
+app.command("auterity.cli.run:run", help="Run the operator, with KUBECONFIG or in a cluster.")
+app.command("auterity.cli.version:version", help="Print the version of this command.")
 
 
 def main() -> None:
-    """Entry point of the command."""
-    app()
+    """Entry point of the command. Exits with 0, or 1 where something failed."""
+    try:
+        app(exit_on_error=False)
+    except CycloptsError:
+        # It has said what is wrong. Its own exit code would be that of CHANGES.
+        sys.exit(FAILED)
+    except Problem as problem:
+        complain(str(problem))
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has enough, such as `head`: nothing to tell, nothing to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
