@@ -173,6 +173,9 @@ class Status(ConditionedStatus):
     """The generation of the spec that the vendor last held in full."""
     plan: PlanStatus | None = None
     """What waits for approval or is about to be taken over."""
+    approved: Annotated[str, Field(max_length=64)] | None = None
+    """The approval that was used last. The next plan's hash depends on it, so that no plan is
+    carried out twice by one approval."""
     drift: Annotated[list[DriftStatus], Field(max_length=100)] | None = None
     """What differs at the vendor and is reported, not undone."""
     outputs: Annotated[dict[str, Text], Field(max_length=64)] | None = None

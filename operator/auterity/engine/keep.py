@@ -152,7 +152,7 @@ class Keep:
         differences = found.differences
         if not differences:
             if found.observed.phase is Phase.FAILED:
-                self.visit.status["syncedGeneration"] = self.visit.generation
+                self._synced()
                 return await self._not_ready(found.observed)
             return await self._up_to_date(found)
         outside = [d for d in differences if not d.edited and (not edited or self._reported(d))]
@@ -177,7 +177,7 @@ class Keep:
 
     async def _report(self, observed: Observed[Any], outside: list[Difference]) -> Verdict:
         self.visit.report(outside)
-        self.visit.status["syncedGeneration"] = self.visit.generation
+        self._synced()
         if observed.phase is not Phase.READY:
             return await self._not_ready(observed)
         fields = ", ".join(d.shown for d in outside[:5])
@@ -356,7 +356,7 @@ class Keep:
         self._show(found.observed)
         self.visit.report(())
         self.visit.status.pop("plan", None)
-        self.visit.status["syncedGeneration"] = self.visit.generation
+        self._synced()
         # Also where a crash kept an earlier visit from remembering what it had written.
         self._set("owned", shared_entries(self.want))
         await self._publish(found.observed)
@@ -370,6 +370,11 @@ class Keep:
             warning or f"{self.declared.provider.vendor} has what the spec says",
             ready=True,
         )
+
+    def _synced(self) -> None:
+        """The vendor has what the spec says, but for what is only reported."""
+        self.visit.status["syncedGeneration"] = self.visit.generation
+        self.visit.use_approval()
 
     async def _pending(self, observed: Observed[Any]) -> Verdict:
         self.visit.status.pop("plan", None)

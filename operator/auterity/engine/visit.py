@@ -29,6 +29,8 @@ from auterity.engine.verdict import Again, Verdict, Waits
 
 MOST_SHOWN = 100
 """Most differences that a plan or a drift report shows."""
+LONGEST_APPROVAL = 64
+"""Longer than the hash of any plan: the rest of such an annotation need not be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,15 @@ class Visit:
         self.status["plan"] = by_alias(plan)
         return False
 
+    def use_approval(self) -> None:
+        """What was approved is done: the annotation, which stays, approves nothing else.
+
+        Not before, since an attempt that fails is repeated. And for whatever annotation there is,
+        not only for one that this visit has gone by: the visit that did may not have lived to tell.
+        """
+        if given := self.subject.annotations.get(APPROVE):
+            self.status["approved"] = given[:LONGEST_APPROVAL]
+
     async def await_approval(self) -> Verdict:
         """End the visit: the plan in the draft waits for a person."""
         plan = self.status["plan"]
@@ -133,6 +144,9 @@ class Visit:
         # What is shown leaves out secrets and the ends of long values; the approval is of them too.
         declared = digest(self.declared.want) if self.declared and action != "Delete" else ""
         essence = [action, id, [(c.path, c.want, c.actual) for c in changes], declared]
+        # A deletion may take several visits, and there is no second one of the same object.
+        used = None if action == "Delete" else self.status.get("approved")
+        essence += [self.subject.uid, used]
         hashed = hashlib.sha256(json.dumps(essence).encode()).hexdigest()[:12]
         shown = [Change(field=c.shown, from_=c.actual, to=c.want) for c in changes[:MOST_SHOWN]]
         return PlanStatus(hash=hashed, action=action, changes=shown)
