@@ -22,6 +22,8 @@ class Module:
 
     name: str
     programs: Mapping[str, str]
+    tags: str = ""
+    """Build tags, separated by commas."""
 
     @property
     def manifest(self) -> str:
@@ -49,12 +51,13 @@ class Module:
 
         def make(target: Path) -> None:
             for place, (program, package) in enumerate(self.programs.items(), start=1):
-                args = ["nice", go, "build", "-trimpath", f"-ldflags={flags}"]
+                args = ["nice", go, "build", "-trimpath", f"-ldflags={flags}", f"-tags={self.tags}"]
                 args += ["-o", str(target / program), package]
                 what = f"building {program} ({place} of {len(self.programs)})"
                 progress.run(what, args, cwd=MODULES / self.name, env=environment)
 
         inputs = [self.manifest, _version(go), flags, *self.programs]
+        inputs += [self.tags] if self.tags else []
         return cache.once(self.name, inputs, make)
 
 
