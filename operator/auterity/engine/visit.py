@@ -144,9 +144,7 @@ class Visit:
         # What is shown leaves out secrets and the ends of long values; the approval is of them too.
         declared = digest(self.declared.want) if self.declared and action != "Delete" else ""
         essence = [action, id, [(c.path, c.want, c.actual) for c in changes], declared]
-        # A deletion may take several visits, and there is no second one of the same object.
-        used = None if action == "Delete" else self.status.get("approved")
-        essence += [self.subject.uid, used]
+        essence += [self.subject.uid, self.status.get("approved")]
         hashed = hashlib.sha256(json.dumps(essence).encode()).hexdigest()[:12]
         shown = [Change(field=c.shown, from_=c.actual, to=c.want) for c in changes[:MOST_SHOWN]]
         return PlanStatus(hash=hashed, action=action, changes=shown)
