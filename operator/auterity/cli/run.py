@@ -3,15 +3,20 @@
 import re
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from auterity.api.kinds import KINDS
+from auterity.cli.output import Problem
+
 
 def run(  # noqa: PLR0913 - the command's options
     *,
     namespace: Annotated[list[str] | None, Parameter(negative=())] = None,
+    without_kind: Annotated[list[str] | None, Parameter(negative=())] = None,
     allow_insecure_endpoints: Annotated[bool, Parameter(negative=())] = False,
     lend_identity: Annotated[bool, Parameter(negative=())] = False,
     cluster_name: str | None = None,
@@ -28,6 +33,8 @@ def run(  # noqa: PLR0913 - the command's options
     ----------
     namespace
         Serve only this namespace; repeat for several. All namespaces if left out.
+    without_kind
+        Leave this kind of integration alone, such as VectorIndex; repeat for several.
     allow_insecure_endpoints
         Allow connections whose endpoint is http, not https.
     lend_identity
@@ -58,6 +65,7 @@ def run(  # noqa: PLR0913 - the command's options
     host, _, port = listen.rpartition(":")
     options = Options(
         namespaces=tuple(namespace or ()),
+        without=_kinds(without_kind or ()),
         cluster_name=cluster_name,
         allow_insecure=allow_insecure_endpoints,
         lend_identity=lend_identity,
@@ -66,6 +74,13 @@ def run(  # noqa: PLR0913 - the command's options
         workers=workers,
     )
     runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above
+
+
+def _kinds(names: Iterable[str]) -> frozenset[str]:
+    if unknown := set(names) - KINDS.keys():
+        told = f"no kind of integration is called {', '.join(sorted(unknown))}"
+        raise Problem(f"--without-kind: {told}; there are {', '.join(sorted(KINDS))}")
+    return frozenset(names)
 
 
 def _replica_name() -> str:

@@ -1,6 +1,6 @@
 """Kopf: three functions and a loop. An event only puts the newest object into the store."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any, cast
 
@@ -18,11 +18,12 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
     kopf.on.login(registry=found, id="login")(_login)
     kopf.on.startup(registry=found, id="settings")(_settings)
 
-    async def observe(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002 - Kopf's
-        operator.observe(body, deleted=type == "DELETED")
+    async def observe(event: kopf.RawEvent, **_: Any) -> None:
+        # Not `body`, a view: reading all of it through the view costs more than all else here.
+        operator.observe(event["object"], deleted=event["type"] == "DELETED")
 
-    for plural in PLURALS.values():
-        kopf.on.event(GROUP, VERSION, plural, registry=found, id="observe")(observe)
+    for kind in operator.kinds:
+        kopf.on.event(GROUP, VERSION, PLURALS[kind], registry=found, id="observe")(observe)
     return found
 
 

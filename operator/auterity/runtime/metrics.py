@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
@@ -116,6 +117,7 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         members = self._state.members
         yield self._objects()
+        yield self._expiries()
         depth = GaugeMetricFamily(
             "auterity_queue_depth", "Objects that wait for their turn.", labels=["class"]
         )
@@ -155,7 +157,7 @@ class _Gauges(Collector):
         yield paused
 
     def _objects(self) -> Metric:
-        counts: Counter[tuple[str, str, str]] = Counter()
+        counts: Counter[tuple[str, str, str, str]] = Counter()
         for subject in self._state.store:
             if not self._state.members.mine(subject.uid):
                 continue
@@ -165,14 +167,35 @@ class _Gauges(Collector):
                 if kind in CONNECTIONS
                 else vendor_of(kind, subject.spec, self._state.providers)
             )
-            ready = (subject.condition("Ready") or {}).get("status", "Unknown")
-            counts[kind, vendor or "none", str(ready)] += 1
+            ready = subject.condition("Ready") or {}
+            state = str(ready.get("status", "Unknown")), str(ready.get("reason", "none"))
+            counts[kind, vendor or "none", *state] += 1
         objects = GaugeMetricFamily(
-            "auterity_objects", "Objects by readiness.", labels=["kind", "vendor", "ready"]
+            "auterity_objects",
+            "Objects by readiness and the reason of it.",
+            labels=["kind", "vendor", "ready", "reason"],
         )
         for labels, count in counts.items():
             objects.add_metric(list(labels), count)
         return objects
+
+    def _expiries(self) -> Metric:
+        found = GaugeMetricFamily(
+            "auterity_credentials_expiry_timestamp_seconds",
+            "When a connection's credentials expire, where the vendor tells it.",
+            labels=["connection"],
+        )
+        for subject in self._state.store:
+            if subject.key.kind not in CONNECTIONS or not self._state.members.mine(subject.uid):
+                continue
+            try:
+                at = datetime.fromisoformat(str(subject.status.get("expiresAt")))
+            except ValueError:
+                continue
+            # A time without a zone would be taken for the pod's own.
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+            found.add_metric([str(subject.key)], at.timestamp())
+        return found
 
 
 def _gauge(name: str, text: str, read: Callable[[], float]) -> Metric:

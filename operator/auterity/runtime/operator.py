@@ -44,6 +44,8 @@ class Options:
 
     namespaces: tuple[str, ...] = ()
     """Namespaces that are served; all if empty."""
+    without: frozenset[str] = frozenset()
+    """Kinds of integration that are left alone, as if there were none of them."""
     cluster_name: str | None = None
     allow_insecure: bool = False
     lend_identity: bool = False
@@ -67,6 +69,8 @@ class Operator:
         self.providers = providers
         self._metrics = metrics
         self.options = options
+        self.kinds = [kind for kind in PLURALS if kind not in options.without]
+        """What is served."""
         self.store = Store()
         self.synced = False
         self.stopping = False
@@ -121,7 +125,7 @@ class Operator:
         await self.members.meet()
         while True:
             try:
-                for kind in PLURALS:
+                for kind in self.kinds:
                     for namespace in self._namespaces(kind):
                         await self._learn_all(kind, namespace)
                 break
@@ -228,7 +232,7 @@ class Operator:
         """
         if not self.members.met:
             return
-        for kind in PLURALS:
+        for kind in self.kinds:
             for namespace in self._namespaces(kind):
                 known = {
                     subject.key: subject.uid

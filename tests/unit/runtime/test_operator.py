@@ -275,3 +275,20 @@ async def test_a_watch_that_is_behind_brings_back_no_object_that_was_let_go(
     api.apply(AT, spec(2))
     await rest(operator)
     assert world.things["docs"].fields["replicas"] == 2
+
+
+async def test_a_kind_that_is_switched_off_is_left_alone(api: Api, world: World):
+    api.apply(AT, spec())
+    before = api.objects[AT]
+    options = Options(without=frozenset({"VectorIndex"}))
+    providers = {("VectorIndex", "shelf"): ShelfIndex}
+    found = Operator(api, providers, Metrics(), options)  # type: ignore[arg-type]  # in memory
+    await found.start("testcluster")
+    try:
+        await rest(found)
+    finally:
+        await found.stop()
+    assert "VectorIndex" not in found.kinds
+    assert found.store.find(DOCS) is None
+    assert api.objects[AT] == before
+    assert not world.things

@@ -1,0 +1,66 @@
+"""What the gauges are read off is what they tell."""
+
+from types import SimpleNamespace
+from typing import cast
+
+from auterity.engine.subject import Key
+from auterity.runtime.metrics import Metrics, State
+from auterity.runtime.store import Store
+
+
+def state(*objects: dict) -> State:
+    store = Store()
+    for number, raw in enumerate(objects):
+        metadata = {"namespace": "team", "uid": f"uid-{number}", "resourceVersion": "1"}
+        metadata |= {"creationTimestamp": "2026-01-01T00:00:00Z"}
+        metadata |= {"generation": 1, **raw.pop("metadata")}
+        store.put({"metadata": metadata, "spec": {}, **raw})
+    found = SimpleNamespace(
+        store=store,
+        schedule=SimpleNamespace(depth=dict, oldest_age=lambda: 0.0, running=0),
+        connections=SimpleNamespace(budgets={}, vendor=lambda _: "shelf"),
+        members=SimpleNamespace(live=(), acting=False, mine=lambda uid: uid != "uid-2"),
+        providers={},
+    )
+    return cast("State", found)
+
+
+def connection(name: str, **status: object) -> dict:
+    return {"kind": "Connection", "metadata": {"name": name}, "status": status}
+
+
+def test_objects_are_counted_by_the_reason_they_give():
+    metrics = Metrics()
+    waits = [{"type": "Ready", "status": "False", "reason": "CredentialsRejected"}]
+    metrics.watch(
+        state(
+            connection("a", conditions=waits),
+            connection("b"),
+            connection("c", conditions=waits),  # another replica's
+        )
+    )
+    value = metrics.registry.get_sample_value
+    labels = {"kind": "Connection", "vendor": "shelf"}
+    told = {"ready": "False", "reason": "CredentialsRejected"}
+    assert value("auterity_objects", {**labels, **told}) == 1
+    assert value("auterity_objects", {**labels, "ready": "Unknown", "reason": "none"}) == 1
+
+
+def test_the_end_of_credentials_is_told_in_seconds_where_it_is_known():
+    metrics = Metrics()
+    metrics.watch(
+        state(
+            connection("a", expiresAt="1970-01-02T00:00:00Z"),
+            connection("b", expiresAt="1970-01-03T00:00:00"),
+            connection("c", expiresAt="1970-01-04T00:00:00Z"),  # another replica's
+            connection("d", expiresAt="some day"),
+            connection("e"),
+        )
+    )
+    (family,) = [
+        f for f in metrics.registry.collect() if f.name.startswith("auterity_credentials_expiry")
+    ]
+    assert {sample.labels["connection"]: sample.value for sample in family.samples} == {
+        str(Key("Connection", "team", "a")): 86400.0,
+        str(Key("Connection", "team", "b")): 172800.0,
+    }
