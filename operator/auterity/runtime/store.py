@@ -10,7 +10,7 @@ from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
 from auterity.api.common import ConnectionRef
 from auterity.engine.connections import connection_key
-from auterity.engine.subject import JSON, Key, Subject
+from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Waits
 
 CONNECTIONS: Final = ("Connection", "ClusterConnection")
@@ -44,8 +44,8 @@ def trimmed(raw: Mapping[str, Any]) -> Subject:
             k: v for k, v in (meta.get("annotations") or {}).items() if k.startswith(GROUP)
         },
         finalizers=list(meta.get("finalizers") or ()),
-        spec=_plain(raw.get("spec") or {}),
-        status=_plain(raw.get("status") or {}),
+        spec=raw.get("spec") or {},
+        status=raw.get("status") or {},
     )
 
 
@@ -172,12 +172,3 @@ def _difference(old: Subject | None, new: Subject) -> Change:
 def _told(subject: Subject) -> tuple[str | None, str | None]:
     ready = subject.condition("Ready") or {}
     return ready.get("reason"), ready.get("message")
-
-
-def _plain(value: Any) -> JSON:
-    """Kopf hands out views; the store keeps plain dictionaries."""
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]  # type: ignore[return-value]  # below the top it is any JSON
-    return value  # type: ignore[no-any-return]  # as above

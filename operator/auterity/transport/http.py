@@ -73,6 +73,12 @@ class Client(httpx.AsyncClient):
     much CPU as the request itself.
     """
 
+    def build_request(self, method: str, url: httpx.URL | str, **parts: Any) -> httpx.Request:
+        if isinstance(url, str) and url.startswith("/"):
+            # Put together as text: httpx parses a relative address three times.
+            url = f"{str(self.base_url).rstrip('/')}{url}"
+        return super().build_request(method, url, **parts)
+
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         auth = options.get("auth", httpx.USE_CLIENT_DEFAULT)
         own = self.auth if auth is httpx.USE_CLIENT_DEFAULT else auth
