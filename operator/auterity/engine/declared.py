@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from auterity.api.common import CommonSpec, DeletionPolicy
 from auterity.api.fields import Params
 from auterity.api.kinds import KINDS, Kind
-from auterity.engine.contract import Provider
+from auterity.engine.contract import Connector, Provider
 from auterity.engine.errors import Rejected
 from auterity.engine.subject import JSON, Subject
 
@@ -31,6 +31,19 @@ class Declared:
         """Whether the vendor's object outlives this one."""
         policy = self.common.deletion_policy or self.kind.deletion_policy
         return policy is DeletionPolicy.RETAIN
+
+
+def connectors(providers: Providers) -> dict[str, type[Connector]]:
+    """The connection classes that the providers need, by the name of their block.
+
+    Raises TypeError if two classes claim the same name.
+    """
+    found: dict[str, type[Connector]] = {}
+    for provider in providers.values():
+        cls = provider.connection
+        if found.setdefault(cls.vendor, cls) is not cls:
+            raise TypeError(f"two connections are called {cls.vendor}")
+    return found
 
 
 def vendor_of(kind: str, spec: JSON, providers: Providers) -> str | None:

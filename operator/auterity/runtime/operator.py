@@ -1,6 +1,7 @@
 """The operator: store, queue and engine put together, fed by events, visiting objects."""
 
 import asyncio
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -8,13 +9,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
+from auterity import __version__
 from auterity.engine import reconcile
 from auterity.engine.calls import CallObserver, Door
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.conditions import Reason
 from auterity.engine.connections import Connections
-from auterity.engine.contract import Connector
-from auterity.engine.declared import Providers
+from auterity.engine.declared import Providers, connectors
 from auterity.engine.limits import Budget
 from auterity.engine.listings import Listings
 from auterity.engine.redaction import private
@@ -26,7 +27,7 @@ from auterity.runtime.cluster import PLURALS, KubeCluster, collection
 from auterity.runtime.kube import Kube, KubeError
 from auterity.runtime.logs import LoggedChanges
 from auterity.runtime.metrics import Metrics
-from auterity.runtime.shards import RENEW, Members
+from auterity.runtime.shards import RELEASE, RENEW, SERVES, Members
 from auterity.runtime.store import CONNECTIONS, Change, Put, Store, connection_of
 
 log = logging.getLogger("auterity.runtime")
@@ -83,6 +84,11 @@ class Operator:
         self._passed_over: set[Key] = set()
         """Asked for while the replicas did not agree, when they seemed to be another's."""
 
+    @property
+    def _serves(self) -> dict[str, list[str]]:
+        options = self.options
+        return {"namespaces": list(options.namespaces), "without": sorted(options.without)}
+
     async def start(self, identity: str) -> None:
         """Learn what exists, then begin to visit it: connections first."""
         self.members = Members(
@@ -93,6 +99,7 @@ class Operator:
             refreshed=self._refreshed,
             changed=self._members_changed,
             lost=self._lost,
+            tells={SERVES: json.dumps(self._serves), RELEASE: __version__},
         )
         cluster = self.cluster = KubeCluster(
             self._kube, self.store, identity, self._learned, self.members.fence
@@ -401,19 +408,6 @@ class Operator:
             return RENEW / 2
         budget = self.connections.budgets.get(connection)  # type: ignore[call-overload]  # a key
         return 0.0 if budget is None else float(budget.held_for)
-
-
-def connectors(providers: Providers) -> dict[str, type[Connector]]:
-    """The connection classes that the providers need, by the name of their block.
-
-    Raises TypeError if two classes claim the same name.
-    """
-    found: dict[str, type[Connector]] = {}
-    for provider in providers.values():
-        cls = provider.connection
-        if found.setdefault(cls.vendor, cls) is not cls:
-            raise TypeError(f"two connections are called {cls.vendor}")
-    return found
 
 
 def _unsettled(subject: Subject) -> bool:
