@@ -1,11 +1,8 @@
 """The Kubernetes API: a small client over the HTTP library that Kopf brings along."""
 
-import asyncio
-import base64
-import ssl
-import tempfile
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -48,9 +45,14 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo:
 class Kube:
     """Calls to the API server. Raises KubeError for its refusals, ClusterUnavailable otherwise."""
 
-    def __init__(self, wrote: Callable[[str, str], None] = lambda _verb, _resource: None) -> None:
+    def __init__(
+        self,
+        wrote: Callable[[str, str], None] = lambda _verb, _resource: None,
+        login: Callable[[], kopf.ConnectionInfo] = login,
+    ) -> None:
         self._wrote = wrote
         """Told of every write (verb, resource), for metrics."""
+        self._login = login
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
 
@@ -110,6 +112,18 @@ class Kube:
             if not token:
                 return
 
+    async def version(self) -> tuple[JSON, datetime]:
+        """The API server's version, and its clock to the second."""
+        session = self._open()
+        try:
+            async with session.get(f"{self._server}/version") as answer:
+                body = _checked(answer.status, await answer.read())
+                return body, parsedate_to_datetime(answer.headers["Date"])
+        except (aiohttp.ClientError, TimeoutError, OSError, KeyError) as error:
+            raise ClusterUnavailable(
+                f"the Kubernetes API does not answer ({type(error).__name__})"
+            ) from error
+
     async def metadata(self, path: str) -> JSON:
         """A collection with nothing but metadata."""
         return await self.call("GET", path, accept=METADATA_ONLY.format("List"))
@@ -150,11 +164,12 @@ class Kube:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            info = login()
+            info = self._login()
             self._server = info.server.rstrip("/")
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=_tls(info), limit=CONNECTIONS),
+                connector=aiohttp.TCPConnector(ssl=info.as_ssl_context(), limit=CONNECTIONS),
                 headers=info.as_http_headers(),
+                proxy=info.proxy_url,
                 timeout=TIMEOUT,
             )
         return self._session
@@ -171,34 +186,3 @@ def _checked(status: int, raw: bytes) -> JSON:
     if status == 429 or status >= 500:  # noqa: PLR2004 - HTTP
         raise ClusterUnavailable(f"the Kubernetes API answered {status}")
     raise KubeError(status, message)
-
-
-def _tls(info: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
-    if info.insecure:
-        return False
-    ca = info.ca_data
-    context = ssl.create_default_context(
-        cafile=None if info.ca_path is None else str(info.ca_path),
-        cadata=None if ca is None else _pem(ca).decode(),
-    )
-    cert = info.certificate_path or _file(info.certificate_data)
-    key = info.private_key_path or _file(info.private_key_data)
-    if cert and key:
-        context.load_cert_chain(str(cert), str(key))
-    return context
-
-
-def _pem(data: str | bytes) -> bytes:
-    raw = data.encode() if isinstance(data, str) else data
-    return raw if raw.startswith(b"-----") else base64.b64decode(raw)
-
-
-def _file(data: str | bytes | None) -> Path | None:
-    """The ssl module takes client certificates from files only."""
-    if data is None:
-        return None
-    with tempfile.NamedTemporaryFile(prefix="auterity-", suffix=".pem", delete=False) as file:
-        file.write(_pem(data))
-    path = Path(file.name)
-    asyncio.get_running_loop().call_later(5, path.unlink)
-    return path

@@ -1,5 +1,6 @@
 """The client of the Kubernetes API: refusals, renewed credentials, pages, what is written."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -189,3 +190,11 @@ async def test_a_cluster_without_a_readable_identity_says_what_to_do(server: Api
 )
 def test_a_patch_has_what_differs_and_nothing_else(old: Any, new: Any, patch: Any):
     assert difference(old, new) == patch
+
+
+async def test_the_clock_of_the_server_comes_with_its_version(server: ApiServer, kube: Kube):
+    server.says({"gitVersion": "v1.33.4"})
+    version, now = await kube.version()
+    assert version == {"gitVersion": "v1.33.4"}
+    assert abs((datetime.now(UTC) - now).total_seconds()) < 5
+    assert server.requests == [("GET", "/version")]
