@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +40,10 @@ RENEW: Final = 1.5
 TIDY_AFTER: Final = 60.0
 LABEL: Final = "integrations.auterity.io/member"
 SET: Final = "integrations.auterity.io/members"
+SERVES: Final = "integrations.auterity.io/serves"
+"""What a member serves, as JSON: `namespaces` (all if empty), `without` kinds."""
+RELEASE: Final = "integrations.auterity.io/release"
+"""The member's version."""
 
 
 def owner(uid: str, members: Iterable[str]) -> str | None:
@@ -71,6 +75,7 @@ class Members:
         refreshed: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
         lost: Callable[[], None],
+        tells: Mapping[str, str] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
@@ -85,6 +90,8 @@ class Members:
         """Told when all members agree on another set: objects are now ours, or no longer."""
         self._lost = lost
         """Told when this member may no longer act."""
+        self._tells = dict(tells or {})
+        """Annotations of our Lease, for people who ask who is there."""
         self._clock = clock
         self._renewed_at = float("-inf")
         self._seen: dict[str, _Seen] = {}
@@ -267,7 +274,7 @@ class Members:
             "metadata": {
                 "name": self.name,
                 "labels": {LABEL: "true"},
-                "annotations": {SET: json.dumps(sorted(self._goes_by))},
+                "annotations": {**self._tells, SET: json.dumps(sorted(self._goes_by))},
             },
             "spec": {
                 "holderIdentity": self.name,
@@ -283,5 +290,5 @@ class Members:
                 raise
             # New, or taken for lost and tidied up: begin with nothing agreed.
             self._agreed, self._goes_by = False, frozenset()
-            body["metadata"]["annotations"] = {SET: "[]"}
+            body["metadata"]["annotations"][SET] = "[]"
             await self._kube.call("POST", self._path, body, resource="leases")

@@ -58,7 +58,9 @@ class Client:
 class Member:
     """A member with a clock of its own, whose visits last."""
 
-    def __init__(self, leases: Leases, name: str, speed: float = 1.0) -> None:
+    def __init__(
+        self, leases: Leases, name: str, speed: float = 1.0, tells: dict[str, str] | None = None
+    ) -> None:
         self.time = 1000.0 * len(name) + random.random() * 50
         self.speed = speed
         self.visiting: dict[str, float] = {}
@@ -70,6 +72,7 @@ class Member:
             refreshed=self._refreshed,
             changed=lambda: None,
             lost=self._lost,
+            tells=tells,
             clock=lambda: self.time,
         )
 
@@ -326,3 +329,11 @@ async def test_a_member_that_left_never_comes_back_by_a_late_renewal() -> None:
     await member.it.leave()
     await member.it._renew()
     assert not leases.held
+
+
+async def test_a_lease_tells_who_its_member_is_from_its_first_moment() -> None:
+    leases = Leases()
+    member = Member(leases, "a", tells={"about": "me"})
+    for _ in range(3):
+        await member.it._renew()
+        assert leases.held["a"]["metadata"]["annotations"]["about"] == "me"
