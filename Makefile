@@ -52,12 +52,13 @@ demo: $(READY) ## See it work, on this machine alone.
 	@$(BIN)/python -m tools.demo
 
 .PHONY: check
-check: $(READY) ## Format, lint, types, imports, generated files.
+check: $(READY) ## Format, lint, types, imports, generated files, documentation.
 	$(call part,format,$(BIN)/ruff format --check)
 	$(call part,lint,$(BIN)/ruff check)
 	$(call part,types,$(BIN)/mypy)
 	$(call part,imports,$(BIN)/lint-imports)
 	$(call part,generated files,$(BIN)/python -m tools.generate --check)
+	$(call part,documentation,$(BIN)/python -m tools.docs)
 
 .PHONY: programs
 programs: $(READY) ## Build and install, into the cache, what the tests start.
@@ -73,6 +74,10 @@ test: check programs ## Everything: check, tests, end-to-end tests.
 .PHONY: generate
 generate: $(READY) ## Write the generated files: CRDs, chart, reference.
 	$(BIN)/python -m tools.generate
+
+.PHONY: docs
+docs: $(READY) ## Build the documentation site into build/docs/site, strictly.
+	$(BIN)/python -m tools.docs
 
 .PHONY: bench
 bench: $(READY) ## Measure.

@@ -10,6 +10,7 @@ import yaml
 from auterity.api.kinds import KINDS
 from tests.example.provider import ExampleConnection, ExampleIndex
 from tools import generate
+from tools.names import kebab
 
 EXAMPLE: Any = {("VectorIndex", "example"): ExampleIndex}
 
@@ -38,8 +39,12 @@ def test_a_kind_gets_a_crd_its_copy_in_the_chart_and_a_page() -> None:
         "crds/connections.yaml",
         "crds/vectorindexes.yaml",
         "docs/providers.md",
+        "docs/reference/common.md",
         "docs/reference/connection.md",
+        "docs/reference/index.md",
+        "docs/reference/metrics.md",
         "docs/reference/vector-index.md",
+        "docs/vendors/example.md",
     }
     assert made["crds/connections.yaml"] == made["charts/auterity/files/crds/connections.yaml"]
     assert generate.files(EXAMPLE) == made
@@ -69,7 +74,10 @@ def test_a_page_documents_every_field() -> None:
 def test_the_providers_page_has_a_row_a_provider() -> None:
     page = generate.files(EXAMPLE)["docs/providers.md"]
 
-    assert "| VectorIndex | example | alpha | example | 100/s, burst 100, 50 at once |" in page
+    assert (
+        "| [VectorIndex](reference/vector-index.md) | [example](vendors/example.md) "
+        "| alpha | example | 100/s, burst 100, 50 at once |"
+    ) in page
 
 
 def test_stale_missing_and_orphaned_files_are_found_and_mended(tmp_path: Path) -> None:
@@ -107,7 +115,7 @@ def test_two_connection_blocks_of_one_name_are_refused() -> None:
     ],
 )
 def test_folders_are_named_by_the_plural_in_kebab_case(name: str, plural: str, words: str) -> None:
-    assert generate.kebab(name, plural) == words
+    assert kebab(name, plural) == words
 
 
 def test_check_tells_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -125,6 +133,6 @@ def test_check_tells_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_every_kind_has_a_folder_of_its_own() -> None:
-    folders = {generate.kebab(kind.name, kind.plural) for kind in KINDS.values()}
+    folders = {kebab(kind.name, kind.plural) for kind in KINDS.values()}
 
     assert len(folders) == len(KINDS)
