@@ -113,7 +113,7 @@ class PlanStatus(Model):
 
     hash: Annotated[str, Field(max_length=64)]
     """Write this into the annotation integrations.auterity.io/approve."""
-    action: Literal["Create", "Update", "Adopt", "Delete"]
+    action: Literal["Create", "Update", "Adopt", "Delete", "Promote"]
     """What will be done."""
     changes: Annotated[list[Change], Field(max_length=100)] = Field(default_factory=list)
     """The fields that will change."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from auterity.api import GROUP, VERSION
-from auterity.api.common import CommonSpec, ConditionedStatus, Status
+from auterity.api.common import CommonSpec, ConditionedStatus
 from auterity.api.connection import (
     ClusterConnectionSpec,
     ConnectionParams,
@@ -55,7 +55,7 @@ def integration(kind: Kind, vendors: Mapping[str, type[Params]]) -> Node:
         scope="Namespaced",
         description=portable["description"],
         spec=spec,
-        status=Status,
+        status=kind.status,
         columns=[
             _condition("Ready", "status"),
             _condition("Reason", "reason"),

@@ -79,6 +79,9 @@ SHARED: Final = Marker("shared")
 removed at the vendor only if this object had set it."""
 ENGINE: Final = Marker("engine")
 """Filled in by the engine, never part of the CRD."""
+UNVERSIONED: Final = Marker("unversioned")
+"""For kinds with revisions: belongs to the object as a whole, or can change while it serves. A new
+value makes no new revision; `update` brings it, to all revisions where each has its own."""
 DESTRUCTIVE: Final = Marker("destructive")
 """Changing it can lose data or break users: with `approval: Destructive` it waits for approval."""
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from auterity.api.alert_route import AlertRoute
 from auterity.api.ci_pipeline_binding import CIPipelineBinding
-from auterity.api.common import DeletionPolicy
+from auterity.api.common import DeletionPolicy, Status
 from auterity.api.fields import Params
 from auterity.api.identity_provider import IdentityProvider
 from auterity.api.model_deployment import ModelDeployment
+from auterity.api.rollout import RevisionedStatus
 from auterity.api.vector_index import VectorIndex
 
 
@@ -21,6 +22,8 @@ class Kind:
     short: str
     holds_data: bool = False
     """Kinds that hold data are retained at the vendor unless told otherwise."""
+    status: type[Status] = Status
+    """What the status has; more than usual for kinds that have revisions."""
 
     @property
     def name(self) -> str:
@@ -36,7 +39,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind(ModelDeployment, "modeldeployments", "mdep"),
+        Kind(ModelDeployment, "modeldeployments", "mdep", status=RevisionedStatus),
         Kind(VectorIndex, "vectorindexes", "vidx", holds_data=True),
         Kind(CIPipelineBinding, "cipipelinebindings", "cib"),
         Kind(AlertRoute, "alertroutes", "aroute"),

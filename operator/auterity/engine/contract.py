@@ -5,7 +5,7 @@ or reads Secrets: the engine does. Failures are those of `errors.py`, raised by 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Generic, Protocol, TypeVar
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from auterity.api.connection import ConnectionParams
 from auterity.api.fields import Params
+from auterity.api.rollout import Probe
 from auterity.engine.calls import Door
 
 P = TypeVar("P", bound=Params)
@@ -30,6 +31,25 @@ class Phase(StrEnum):
     """Broken at the vendor: `message` says why; only an edit or a person can mend it."""
     DELETING = "Deleting"
     """Being deleted: the engine waits until it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision(Generic[P]):
+    """One of several versions of an object that stand beside each other at the vendor."""
+
+    name: str
+    """As `add_revision` got it in `want.revision`, or whatever someone else has called it."""
+    weight: int
+    """Percent of the traffic that it gets; of all revisions together 100, or 0 if none gets any."""
+    actual: P
+    """What it has: `params.seen(...)` with the fields that make a revision, and of the fields
+    marked UNVERSIONED those that each revision has for itself, such as scaling."""
+    phase: Phase = Phase.READY
+    """READY: it serves, or would at once. PENDING: still starting, or its weight still moving.
+    FAILED: it will not serve; told also where the vendor has thrown it away by itself, until
+    `remove_revision` has removed what is left of it."""
+    message: str | None = None
+    """What the vendor says about the phase. The same text while nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,20 @@ class Observed(Generic[P]):
     versions: Mapping[str, str] = field(default_factory=dict)
     """For write-only fields, by path (such as `secrets.TOKEN`): what the vendor tells about their
     last write, such as a time. Another value than after our own write is drift."""
+    revisions: Sequence[Revision[P]] = ()
+    """If the provider has `revisions`: all there are. `actual` then has only what belongs to the
+    object as a whole (the fields marked UNVERSIONED that are no revision's own), and `phase` is
+    PENDING only while nothing at all can be changed, FAILED only if the whole object is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from a probe, whatever it was."""
+
+    status: int
+    """HTTP status, or the one that comes nearest."""
+    body: str = ""
+    """The body as text; more than 64 KiB of it is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +189,33 @@ class Provider(ABC, Generic[P, S]):
     """How it is tested: against which real server, fake or official description."""
     quirks: ClassVar[tuple[str, ...]] = ()
     """What users must know: limits, delays, what the vendor cannot do."""
+    revisions: ClassVar[bool] = False
+    """Whether the three verbs of revisions are implemented: several revisions can stand beside each
+    other behind one address. If not, a new revision is brought by `update`, in the vendor's own
+    way; the engine then refuses the strategies that need more."""
+    traffic_split: ClassVar[bool] = True
+    """If `revisions`: whether two revisions can share the traffic. If not, `set_traffic` is only
+    ever asked to give all of it to one, and a Canary is refused."""
+    in_place: ClassVar[bool] = False
+    """If `revisions`: whether `update` also takes a new revision, in the vendor's own safe way,
+    where only one serves (the old one goes on until the new one is healthy, and stays if it never
+    is). Strategy Rolling then uses it, since it is shorter than three steps of ours."""
+    probes: ClassVar[bool] = False
+    """Whether `probe` is implemented."""
     poll_after: ClassVar[float] = 5.0
     """Seconds until a pending object is looked at again; grows to a minute."""
 
     def __init__(self, session: S) -> None:
         self.session = session
+
+    @classmethod
+    def objections(cls, want: P) -> Mapping[str, str]:  # noqa: ARG003 - for those that override it
+        """Fields (Python names) that the vendor would refuse, and why, told at admission.
+
+        Only for what it refuses whatever its state and the schema cannot say: above all names,
+        which cannot be mended later. Values are looked up only later, so none may be revealed.
+        """
+        return {}
 
     async def locate(self, want: P) -> str | None:
         """The id under which the object would exist, or None if none can be found.
@@ -205,3 +261,30 @@ class Provider(ABC, Generic[P, S]):
     @abstractmethod
     async def delete(self, id: str) -> None:
         """Delete it, or go on deleting it; absent is fine. It need not be gone on return."""
+
+    async def add_revision(self, id: str, want: P, owner: str) -> None:
+        """Add the revision `want.revision`, made of `want`, beside those that are there.
+
+        It gets no traffic, unless there is no other. One of that name that is there already, or on
+        its way, is the same one: nothing is to be done. May take its time: `read` tells it PENDING.
+        `create` makes the object with its first revision, `want.revision`, or with none, and then
+        this adds it.
+        """
+        raise NotImplementedError
+
+    async def set_traffic(self, id: str, weights: Mapping[str, int]) -> None:
+        """Divide the traffic: percent by revision, all revisions named, together 100."""
+        raise NotImplementedError
+
+    async def remove_revision(self, id: str, revision: str) -> None:
+        """Remove a revision that gets no traffic, or what is left of it; absent is fine."""
+        raise NotImplementedError
+
+    async def probe(self, id: str, request: Probe, revision: str | None) -> Answer:
+        """Send a request as a user would: to this revision, or wherever traffic goes (None).
+
+        Whatever the model or function answers is an Answer, refusals and its own failures
+        included; raises what `errors.py` has only where the vendor itself is in the way. Where a
+        revision cannot be addressed by itself, the answer is whoever's the traffic reaches.
+        """
+        raise NotImplementedError

@@ -38,7 +38,7 @@ class References:
     async def _fill(self, field: Resolved) -> None:
         literal = getattr(field, "value", None)
         secret: SecretKeyRef | None = getattr(field, "secret_key_ref", None)
-        output: OutputRef | None = getattr(field, "output_ref", None)
+        output = field if isinstance(field, OutputRef) else getattr(field, "output_ref", None)
         if secret is not None:
             value, version = await self._secret(secret)
             remember(value)

@@ -12,7 +12,10 @@ from auterity.engine.ownership import Claim
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
 
-MADE = ("id", "url", "outputs", "summary", "plan", "drift", "owned", "written", "syncedGeneration")
+MADE = (
+    *("id", "url", "outputs", "summary", "plan", "drift", "owned", "written", "syncedGeneration"),
+    *("rollout", "probe"),
+)
 """What the status tells of an object at the vendor."""
 
 

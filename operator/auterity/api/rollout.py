@@ -1,0 +1,250 @@
+"""Kinds that have revisions: how a new one takes over, how it is probed, what is told of it."""
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from auterity.api.common import Status
+from auterity.api.fields import ENGINE, Duration, Keyed, Model, Params, Rule, Text
+
+UNTIL_APPROVED: Final = "UntilApproved"
+MOST_STEPS: Final = 20
+LONGEST_CONTENT: Final = 8192
+"""Longest revision that the status remembers; a longer one cannot be rolled back to."""
+
+Pause = Annotated[
+    str,
+    Field(max_length=32, pattern=rf"^({UNTIL_APPROVED}|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$"),
+]
+"""A duration such as `10m`, or UntilApproved."""
+RevisionName = Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class Strategy(StrEnum):
+    """How a new revision takes over."""
+
+    ROLLING = "Rolling"
+    CANARY = "Canary"
+    BLUE_GREEN = "BlueGreen"
+
+
+class Promotion(StrEnum):
+    """What the last step to all of the traffic needs besides its pause."""
+
+    AUTOMATIC = "Automatic"
+    APPROVAL = "Approval"
+    PROBE = "Probe"
+
+
+class CanaryStep(Model):
+    """A share of the traffic that the new revision gets, and how long it stays at that."""
+
+    weight: Annotated[int, Field(ge=1, le=100)]
+    """Percent of the traffic; all other traffic stays with the revision that served before."""
+    pause: Pause | None = None
+    """How long to stay at it: a duration such as 10m, or UntilApproved: until the plan in status is
+    approved. As soon as the traffic has moved, if left out."""
+
+
+class Rollout(Model):
+    """How a new revision takes over from the one that serves."""
+
+    rules = (
+        Rule(
+            "self.strategy != 'Canary' || has(self.steps)",
+            "steps: strategy Canary needs at least one step",
+            ".strategy",
+        ),
+        Rule(
+            "self.strategy == 'Canary' || !has(self.steps)",
+            "steps are for strategy Canary only",
+            ".steps",
+        ),
+        Rule(
+            "!has(self.steps) || (self.steps.map(s, s.weight).isSorted() && "
+            "self.steps.all(s, self.steps.exists_one(o, o.weight == s.weight)))",
+            "steps: the weight must grow from step to step",
+            ".steps",
+        ),
+        Rule(
+            "self.strategy == 'BlueGreen' || !has(self.preview)",
+            "preview is for strategy BlueGreen only",
+            ".preview",
+        ),
+    )
+
+    strategy: Strategy = Strategy.ROLLING
+    """Rolling: the vendor's own way of replacing what serves, or the shortest one. Canary: the
+    traffic moves in steps. BlueGreen: the new revision stands beside the old one without traffic
+    (see preview), then gets all of it at once."""
+    steps: Annotated[list[CanaryStep] | None, Field(min_length=1, max_length=MOST_STEPS)] = None
+    """The steps of a Canary, with growing weights; after the last one all traffic moves."""
+    preview: Pause | None = None
+    """BlueGreen: how long the new revision is left without traffic once it is ready: a duration, or
+    UntilApproved."""
+    keep_old: Duration | None = None
+    """How long the old revision is kept after all traffic has moved, to go back to it at once if
+    the probe fails. Not at all if left out; a Rolling that the vendor does itself ignores it."""
+    promotion: Promotion = Promotion.AUTOMATIC
+    """What moving all of the traffic needs besides the pauses. Automatic: nothing. Approval: that
+    the plan in status is approved. Probe: that spec.probe has passed at every step."""
+    auto_rollback: bool = True
+    """Go back to the revision that served before if the new one fails, or its probe does. The same
+    revision is not tried again until the spec changes. If false, the rollout stops where it is."""
+    revision_history_limit: Annotated[int, Field(ge=0, le=10)] = 3
+    """How many earlier revisions are remembered in status, to go back to by rollbackTo."""
+    rollback_to: RevisionName | None = None
+    """Serve this earlier revision of status.rollout.history at once, instead of what the spec says,
+    as long as this is set. What makes no revision, such as scaling, is taken from the spec."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if (self.strategy is Strategy.CANARY) != (self.steps is not None):
+            raise ValueError("steps belong to strategy Canary, which needs at least one")
+        if any(one.weight >= next_.weight for one, next_ in pairwise(self.steps or ())):
+            raise ValueError("steps: the weight must grow from step to step")
+        if self.preview is not None and self.strategy is not Strategy.BLUE_GREEN:
+            raise ValueError("preview is for strategy BlueGreen only")
+        return self
+
+
+class JsonValue(Model):
+    """A value within a JSON answer."""
+
+    path: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
+    """Where it stands: names and indices joined by dots, such as predictions.0.label."""
+    value: Text
+    """What it must be; numbers, true, false and null as JSON writes them."""
+
+
+class Expectation(Model):
+    """What an answer must be."""
+
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    """HTTP status."""
+    json_value: Annotated[JsonValue | None, Field(alias="json")] = None
+    """A value in the body."""
+
+
+class Probe(Model):
+    """A request that tells whether it serves as it should."""
+
+    path: Text | None = None
+    """Path below the endpoint's address, where the vendor has more than one."""
+    body: Annotated[str, Field(max_length=16384)] | None = None
+    """Body of the request; with one it is a POST, without one a GET where the vendor has both."""
+    content_type: Annotated[str, Field(min_length=1, max_length=128)] = "application/json"
+    """Media type of the body."""
+    expect: Expectation = Field(default_factory=Expectation)
+    """What the answer must be."""
+    within: Duration = "10s"
+    """How long the answer may take."""
+    interval: Duration = "1m"
+    """How often it is asked; in a rollout also at every step."""
+    failures: Annotated[int, Field(ge=1, le=10)] = 3
+    """How many failures in a row make it count as failing."""
+
+
+class Revisioned(Params):
+    """Base of the portable models of kinds that have revisions."""
+
+    rules = (
+        Rule(
+            "!has(self.rollout) || self.rollout.promotion != 'Probe' || has(self.probe)",
+            "rollout.promotion: Probe needs spec.probe",
+            ".rollout.promotion",
+        ),
+    )
+
+    revision: Annotated[str, ENGINE] = ""
+    """The name of the revision that these params make, derived from what they say."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How a new revision takes over from the one that serves."""
+    probe: Probe | None = None
+    """A request that is sent after every step of a rollout and on its interval."""
+
+    @model_validator(mode="after")
+    def _probed(self) -> Self:
+        if self.rollout.promotion is Promotion.PROBE and self.probe is None:
+            raise ValueError("rollout.promotion: Probe needs spec.probe")
+        return self
+
+
+class RevisionStatus(Model):
+    """A revision at the vendor."""
+
+    name: RevisionName
+    """Its name."""
+    weight: int
+    """Percent of the traffic that it gets."""
+    phase: Annotated[str, Field(max_length=32)]
+    """Ready, Pending, Failed or Deleting."""
+
+
+class EarlierRevision(Model):
+    """A revision that can be rolled back to."""
+
+    name: RevisionName
+    """Its name, for spec.rollout.rollbackTo."""
+    content: Annotated[str, Field(max_length=LONGEST_CONTENT)]
+    """What it says, as JSON."""
+
+
+class FailedRevision(Model):
+    """A revision that was gone back from."""
+
+    name: RevisionName
+    """Its name."""
+    generation: int
+    """The generation of the spec that asked for it: another one is tried again."""
+    message: Annotated[str, Field(max_length=1024)]
+    """Why."""
+
+
+class RolloutStatus(Model):
+    """Where a rollout stands."""
+
+    phase: Literal[
+        "Progressing", "Paused", "AwaitingApproval", "RollingBack", "RolledBack", "Complete"
+    ]
+    """What it is doing."""
+    revision: RevisionName
+    """The revision that the spec asks for."""
+    stable: RevisionName | None = None
+    """The revision that is gone back to; the same as revision once it is complete."""
+    generation: int | None = None
+    """The generation of the spec whose steps it follows."""
+    step: int | None = None
+    """Number of the step that it is at or on its way to; 0 is the new revision without traffic."""
+    since: Annotated[str, Field(max_length=32)] | None = None
+    """When it reached the step; not there on the way to it."""
+    failed: FailedRevision | None = None
+    """The revision that was gone back from."""
+    revisions: Annotated[list[RevisionStatus], Keyed("name"), Field(max_length=32)] = Field(
+        default_factory=list
+    )
+    """What the vendor has."""
+    history: Annotated[list[EarlierRevision], Keyed("name"), Field(max_length=11)] = Field(
+        default_factory=list
+    )
+    """Revisions that have served, the newest first."""
+
+
+class ProbeStatus(Model):
+    """What the probe says."""
+
+    verdict: Literal["Passing", "Failing"]
+    """Whether it serves as it should."""
+    message: Annotated[str, Field(max_length=512)] = ""
+    """What was wrong when it began to fail."""
+
+
+class RevisionedStatus(Status):
+    """The truth about an integration that has revisions."""
+
+    rollout: RolloutStatus | None = None
+    """Where its rollout stands, and what can be rolled back to."""
+    probe: ProbeStatus | None = None
+    """What its probe says."""
