@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -73,7 +74,9 @@ class LoggedChanges:
     def write(self, record: ChangeRecord) -> None:
         told = {k: v for k in _RECORD if (v := getattr(record, k)) not in (None, "", ())}
         told |= {"subject": str(record.subject), "connection": str(record.connection)}
-        self._log.info("change", **told)
+        # A reader of the log that has gone must not stop what the log is about.
+        with suppress(OSError):
+            self._log.info("change", **told)
 
 
 def _hide(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.redaction import private, remember
@@ -18,6 +19,7 @@ def as_before() -> Iterator[None]:
     handlers, level = root.handlers, root.level
     yield
     root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
 
 
 def test_a_secret_is_hidden_wherever_it_stands(capsys: pytest.CaptureFixture[str]):
