@@ -12,13 +12,18 @@ app = App(name="auterity", version=__version__, help="Integrations as Kubernetes
 
 # One module a command, named like it. `--help` reads only the words given here.
 app.command("auterity.cli.run:run", help="Run the operator, with KUBECONFIG or in a cluster.")
+app.command("auterity.cli.check:app", name="check", help="Validate manifests without a cluster.")
+app.command("auterity.cli.crds:crds", help="Print or write the CustomResourceDefinitions.")
+app.command("auterity.cli.providers:providers", help="List kinds, vendors and their proof.")
+app.command("auterity.cli.completion:completion", help="Print the script that completes commands.")
+app.command("auterity.cli.demo:demo", help="See it work on this machine alone.")
 app.command("auterity.cli.version:version", help="Print the version of this command.")
 
 
 def main() -> None:
     """Entry point of the command. Exits with 0, or 1 where something failed."""
     try:
-        app(exit_on_error=False)
+        app(sys.argv[1:], exit_on_error=False)
     except CycloptsError:
         # It has said what is wrong. Its own exit code would be that of CHANGES.
         sys.exit(FAILED)

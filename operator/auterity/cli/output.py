@@ -54,15 +54,20 @@ def show(data: Any, *parts: Table | str, output: str = "table") -> None:
     """
     match output:
         case "json":
-            import json
-
-            write(json.dumps(data, indent=2, ensure_ascii=False))
+            write(as_json(data))
         case "yaml":
             write(as_yaml(data))
         case "markdown":
             write("\n\n".join(_markdown(part) for part in parts))
         case _:
             _print(parts)
+
+
+def as_json(data: Any) -> str:
+    """JSON, indented."""
+    import json
+
+    return json.dumps(data, indent=2, ensure_ascii=False)
 
 
 def as_yaml(*documents: Any) -> str:
