@@ -22,9 +22,18 @@ class _Listing:
 
 
 class Listings:
-    """Lists are taken when first asked for and serve everyone for a while."""
+    """Lists are taken when first asked for and serve everyone for a while.
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    `taken(connection)` is told of each, so that the other objects of the connection come to be
+    checked while it serves: then one list an interval is enough, however they were spread before.
+    """
+
+    def __init__(
+        self,
+        taken: Callable[[Key], None] = lambda _connection: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._taken = taken
         self._clock = clock
         self._listings: dict[tuple[Key, type], _Listing] = {}
 
@@ -45,6 +54,8 @@ class Listings:
                     listing.found = {}
                 listing.taken_at = self._clock()
                 asyncio.get_running_loop().call_later(KEPT, self._drop, listing)
+                if listing.found:
+                    self._taken(connection)
             return listing.found.get(id)
 
     def changed(self, connection: Key, provider: Provider[Any, Any], id: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
+from auterity.engine.conditions import Reason
 from auterity.engine.subject import Key
 from auterity.engine.verdict import Again, Verdict
 
@@ -19,6 +20,9 @@ FIRST_RETRY = 5.0
 LAST_RETRY = 600.0
 SLOWEST_POLL = 60.0
 POLL_GROWTH = 1.5
+GATHERED = 2 / 3
+"""Share of its interval by which a drift check is brought forward at most. With half or less, two
+halves of the objects could stay apart for ever."""
 
 Lane = tuple[Hashable, Hashable]
 """A connection, and a namespace that uses it."""
@@ -39,6 +43,8 @@ class _Entry:
     attempts: int = 0
     """In a row, of the same kind: polls do not make the first retry late."""
     growing: Again | None = None
+    interval: float = 0.0
+    """Seconds between two drift checks, while it only waits for the next one."""
 
 
 @dataclass(slots=True)
@@ -116,6 +122,20 @@ class Schedule:
         elif urgent and not entry.urgent:
             entry.urgent = True
             self._lanes[entry.lane].urgent.append(key)
+        self._pump()
+
+    def gather(self, keys: Iterable[Key]) -> None:
+        """Bring forward the drift checks that are due within `GATHERED` of their interval.
+
+        What was just read at the vendor for one of these objects serves them all then.
+        """
+        now = monotonic()
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is None or entry.due is None or entry.due - now > entry.interval * GATHERED:
+                continue
+            entry.urgent = False
+            self._stand(key, entry)
         self._pump()
 
     def discard(self, key: Key) -> None:
@@ -283,6 +303,7 @@ class Schedule:
 
     @staticmethod
     def _delay(entry: _Entry, verdict: Verdict) -> float | None:
+        entry.interval = verdict.seconds if verdict.outcome == Reason.READY else 0.0
         # Spreads visits in time; guards nothing.
         spread = random.random()  # noqa: S311
         if verdict.again in (Again.AFTER, Again.NEVER):

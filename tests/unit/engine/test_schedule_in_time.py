@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auterity.api.fields import Params
 from auterity.engine import schedule as module
+from auterity.engine.contract import Observed
+from auterity.engine.listings import Listings
 from auterity.engine.schedule import FIRST_RETRY, LAST_RETRY, SLOWEST_POLL, Schedule
 from auterity.engine.subject import Key
 from auterity.engine.verdict import Again, Verdict
@@ -410,6 +413,71 @@ def test_whatever_is_asked_for_is_visited_in_the_end(
             assert any(at >= asked for at in it.times(one)), one
         assert it.at_once <= min(workers, 2 * room)
         assert it.schedule.idle
+        await it.schedule.stop(0)
+
+    virtually(main)
+
+
+class _Lister:
+    """A vendor that lists everything, and counts how often."""
+
+    taken = 0
+
+    async def read_all(self) -> AsyncIterator[Observed[Params]]:
+        self.taken += 1
+        for number in range(200):
+            yield Observed(id=str(number), actual=Params.model_construct())
+
+
+def test_one_list_an_interval_serves_all_objects_however_they_were_spread():
+    async def main() -> None:
+        lister = _Lister()
+        connection = Key("Connection", "team", "a")
+        keys = [key(number) for number in range(200)]
+        checks: Counter[Key] = Counter()
+
+        async def visit(one: Key, _urgent: bool) -> Verdict:  # noqa: FBT001 - the schedule's
+            checks[one] += 1
+            await listings.find(connection, lister, one.name)  # type: ignore[arg-type]  # lists
+            return Verdict("Ready", Again.AFTER, INTERVAL)
+
+        schedule = Schedule(
+            visit, lane=lambda _: ("a", "team"), room=lambda _: 100, held=lambda _: 0.0
+        )
+        listings = Listings(taken=lambda _: schedule.gather(keys), clock=now)
+        for number, one in enumerate(keys):
+            schedule.add(one, urgent=False, after=1 + number * INTERVAL / 200)
+        schedule.start()
+        await asyncio.sleep(2 * INTERVAL)
+        lister.taken = 0
+        checks.clear()
+        await asyncio.sleep(10 * INTERVAL)
+        # Each list is asked for by whoever is due first: up to a tenth before its interval is over.
+        assert 10 <= lister.taken <= 12
+        assert all(9 <= checks[one] <= 12 for one in keys)
+        await schedule.stop(0)
+
+    virtually(main)
+
+
+def test_what_waits_for_another_reason_is_not_brought_forward():
+    async def main() -> None:
+        it = Visits()
+        it.verdicts[key("asked to wait")] = [Verdict("RateLimited", Again.AFTER, INTERVAL)]
+        it.verdicts[key("pending")] = [Verdict("Progressing", Again.POLL, 5.0)]
+        it.verdicts[key("just checked")] = [Verdict("Ready", Again.AFTER, INTERVAL)]
+        for one in it.verdicts:
+            it.schedule.add(one)
+        it.schedule.start()
+        await asyncio.sleep(1)
+        before = len(it.made)
+        it.schedule.gather([*it.verdicts, key("unknown")])
+        await asyncio.sleep(1)
+        assert len(it.made) == before
+        await asyncio.sleep(INTERVAL / 2)
+        it.schedule.gather([key("just checked")])
+        await asyncio.sleep(1)
+        assert len(it.times(key("just checked"))) == 2
         await it.schedule.stop(0)
 
     virtually(main)
