@@ -55,6 +55,10 @@ class Options:
     """Tells this process from the other replicas; the name of its Lease."""
     lease_namespace: str = "default"
     """Where the replicas keep their Leases."""
+    admission: str | None = None
+    """The ValidatingWebhookConfiguration that is served; none if left out."""
+    admission_listen: str = "0.0.0.0:9443"
+    """Address and port of the admission webhook."""
     workers: int = 400
     grace: float = 25.0
     """Seconds that visits in hand get to finish when the operator stops."""
@@ -116,7 +120,7 @@ class Operator:
             cluster=cluster,
             connections=self.connections,
             providers=self.providers,
-            listings=Listings(),
+            listings=Listings(taken=self._listed),
             observer=self._metrics,
             changes=LoggedChanges(),
         )
@@ -357,6 +361,10 @@ class Operator:
         except Exception as error:  # noqa: BLE001 - a bug must not end the loop
             log.error("visit failed: %s", type(error).__name__, extra=extra)  # noqa: TRY400 - a traceback may quote secrets
         return Verdict("InternalError", Again.RETRY)
+
+    def _listed(self, connection: Key) -> None:
+        """The vendor has just told of all objects of a connection: check them by it."""
+        self.schedule.gather(self.store.users(connection))
 
     def _settled(self, key: Key, verdict: Verdict) -> None:
         if not verdict.gone:
