@@ -93,6 +93,24 @@ class Keyed:
     field: str = "name"
 
 
+@dataclass(frozen=True, slots=True)
+class Deprecated:
+    """A field on its way out: its description and a warning at admission say so.
+
+    Not pydantic's own `deprecated`, which warns of every look at the field.
+    """
+
+    advice: str
+    """What to do instead, such as `use scaling.max`."""
+
+
+@cache
+def deprecation(model: type[BaseModel], name: str) -> str | None:
+    """What to do instead of setting a field that is on its way out; None for any other field."""
+    found = (item for item in model.model_fields[name].metadata if isinstance(item, Deprecated))
+    return next((item.advice for item in found), None)
+
+
 @cache
 def marked(model: type[BaseModel], name: str, marker: Marker) -> bool:
     """Whether a field carries a marker."""

@@ -11,11 +11,13 @@ from pydantic_core import core_schema
 from auterity.api.fields import (
     ENGINE,
     IMMUTABLE,
+    Deprecated,
     Keyed,
     Marker,
     Model,
     Rule,
     alias_of,
+    deprecation,
     key_field,
     marked,
 )
@@ -187,7 +189,7 @@ def _model_in(annotation: Any, through: tuple[Any, ...] = (list,)) -> type[BaseM
 def _buried(annotation: Any) -> bool:
     """Whether a marker is inside the type, where nobody would find it."""
     here = getattr(annotation, "__metadata__", ())
-    return any(isinstance(item, Marker | Keyed) for item in here) or any(
+    return any(isinstance(item, Marker | Keyed | Deprecated) for item in here) or any(
         _buried(part) for part in get_args(annotation)
     )
 
@@ -205,6 +207,9 @@ class _WithMarkers(GenerateJsonSchema):
                 if _buried(model.model_fields[name].annotation):
                     problem = "markers belong around the whole type: Annotated[X | None, ...]"
                     raise SchemaError(f"{model.__name__}.{alias}", problem)
+                if advice := deprecation(model, name):
+                    told = f"Deprecated: {advice}. {properties[alias].get('description', '')}"
+                    properties[alias]["description"] = told.strip()
                 if marked(model, name, ENGINE):
                     del properties[alias]
                 elif key := key_field(model, name):

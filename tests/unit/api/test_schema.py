@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from auterity.api.fields import (
     ENGINE,
     IMMUTABLE,
+    Deprecated,
     Keyed,
     Model,
     Resolved,
@@ -503,3 +504,14 @@ def test_an_immutable_field_in_a_keyed_list_is_allowed() -> None:
         """List."""
 
     assert rule_about(field(M)["items"], "g cannot change")
+
+
+def test_a_field_on_its_way_out_says_so_in_its_description() -> None:
+    class Spec(Model):
+        """A spec."""
+
+        size: Annotated[int | None, Deprecated("use scale")] = None
+        """How large."""
+
+    node = structural(Spec, "spec")
+    assert node["properties"]["size"]["description"] == "Deprecated: use scale. How large."
