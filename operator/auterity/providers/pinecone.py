@@ -1,6 +1,7 @@
 """VectorIndex at Pinecone (https://docs.pinecone.io/reference/api/control-plane)."""
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ SPARSE: Final = "_sparse_values"
 """The reserved field names under which the vectors API finds a record's own vectors."""
 METRICS: Final = {metric.value.lower(): metric for metric in Metric}
 BROKEN: Final = ("InitializationFailed", "Disabled")
+NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,43}[a-z0-9])?")
 CONSOLE: Final = "https://app.pinecone.io/organizations/-/projects/-/indexes"
 
 Count = Annotated[int, Field(ge=1, le=1000)]
@@ -132,6 +134,12 @@ class PineconeIndex(Provider[PineconeIndexParams, PineconeSession]):
         "A project has a quota of indexes; one more is refused (SpecRejected) until there is room.",
         "An API key belongs to one project: another project needs another Connection.",
     )
+
+    @classmethod
+    def objections(cls, want: PineconeIndexParams) -> Mapping[str, str]:
+        if NAME.fullmatch(want.name):
+            return {}
+        return {"name": "Pinecone takes 1 to 45 lower-case letters, digits and inner hyphens"}
 
     async def read(self, id: str) -> Observed[PineconeIndexParams] | None:
         try:

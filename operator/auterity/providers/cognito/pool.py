@@ -1,6 +1,7 @@
 """User pools of Amazon Cognito."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -32,6 +33,10 @@ from auterity.transport.aws import JSON, OWNER_TAG, AwsConnection, AwsSession
 MOST: Final = 60
 """Items on a page."""
 Step = Callable[[JSON, CognitoUserPoolParams, frozenset[str]], Awaitable[None]]
+POOL_NAME: Final = re.compile(r"[\w\s+=,.@-]{1,128}")
+DOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+RESERVED: Final = ("aws", "amazon", "cognito")
+"""In a domain."""
 
 
 class CognitoUserPool(Provider[CognitoUserPoolParams, AwsSession]):
@@ -107,6 +112,17 @@ class CognitoUserPool(Provider[CognitoUserPoolParams, AwsSession]):
             "Cognito's own API. A Machine application needs scopes of a resource server."
         ),
     )
+
+    @classmethod
+    def objections(cls, want: CognitoUserPoolParams) -> Mapping[str, str]:
+        found = {}
+        if not POOL_NAME.fullmatch(want.name):
+            found["name"] = "Cognito takes 1 to 128 letters, digits, spaces and _+=,.@-"
+        if want.domain is not None and not DOMAIN.fullmatch(want.domain):
+            found["domain"] = "Cognito takes lower-case letters, digits and inner hyphens"
+        elif want.domain is not None and any(word in want.domain for word in RESERVED):
+            found["domain"] = f"Cognito keeps the words {', '.join(RESERVED)} for itself"
+        return found
 
     async def locate(self, want: CognitoUserPoolParams) -> str | None:
         pools = await self._all("ListUserPools", "UserPools", MaxResults=MOST)

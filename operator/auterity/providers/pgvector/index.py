@@ -1,12 +1,18 @@
 """Keeps a table of vectors with its index, or only the index on an existing table."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Busy, Conflict, Rejected
 from auterity.providers.pgvector.found import ALL, FACTS, MARK, METRICS, SOME, Found, Place
-from auterity.providers.pgvector.params import Hnsw, Ivfflat, Method, PgvectorIndexParams
+from auterity.providers.pgvector.params import (
+    ColumnType,
+    Hnsw,
+    Ivfflat,
+    Method,
+    PgvectorIndexParams,
+)
 from auterity.providers.pgvector.statements import (
     create_index,
     create_table,
@@ -26,6 +32,7 @@ from auterity.transport.postgresql import (
 
 LONGEST_NAME: Final = 63 - len("_index__new")
 """PostgreSQL silently cuts names after 63 bytes, and would then find another's."""
+MOST_DIMENSIONS: Final = {ColumnType.VECTOR: 2000, ColumnType.HALFVEC: 4000}
 
 
 class PgvectorIndex(Provider[PgvectorIndexParams, PostgresqlSession]):
@@ -58,6 +65,15 @@ class PgvectorIndex(Provider[PgvectorIndexParams, PostgresqlSession]):
         "Builds take the role's own settings: ALTER ROLE ... SET maintenance_work_mem helps hnsw.",
         "Names may have up to 52 bytes.",
     )
+
+    @classmethod
+    def objections(cls, want: PgvectorIndexParams) -> Mapping[str, str]:
+        named = {"name": want.name, "table": want.table or ""}
+        told = f"PostgreSQL cuts names: here they may have {LONGEST_NAME} bytes"
+        found = {field: told for field, name in named.items() if len(name.encode()) > LONGEST_NAME}
+        if want.dimension > (most := MOST_DIMENSIONS[want.column_type]):
+            found["dimension"] = f"pgvector indexes a {want.column_type} up to {most} dimensions"
+        return found
 
     async def locate(self, want: PgvectorIndexParams) -> str | None:
         return Place.of(want).id

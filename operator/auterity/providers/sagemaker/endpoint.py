@@ -1,7 +1,7 @@
 """Real-time endpoints of Amazon SageMaker, with their models, configurations and scaling."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from auterity.api.model_deployment import ModelSource
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
 from auterity.providers.sagemaker.definition import (
+    LONGEST_NAME,
     VARIANT_FIELDS,
     count_of,
     data_capture_of,
@@ -35,6 +36,7 @@ PHASES: Final = {
     "UpdateRollbackFailed": Phase.FAILED,
 }
 """Of all other states the endpoint leaves by itself."""
+NAME: Final = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 
 
 class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
@@ -112,6 +114,12 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
     def __init__(self, session: AwsSession) -> None:
         super().__init__(session)
         self.scaling = VariantScaling(session)
+
+    @classmethod
+    def objections(cls, want: SageMakerEndpointParams) -> Mapping[str, str]:
+        if NAME.fullmatch(want.name) and len(want.name) <= LONGEST_NAME:
+            return {}
+        return {"name": f"SageMaker takes 1 to {LONGEST_NAME} letters, digits and inner hyphens"}
 
     async def read(self, id: str) -> Observed[SageMakerEndpointParams] | None:
         endpoint = await self._find("DescribeEndpoint", EndpointName=id)
