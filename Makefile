@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 READY := .venv/.ready
 UV := uv>=0.9,<1
-EXTRAS := aws github pinecone postgresql
+EXTRAS := admission aws github pinecone postgresql
 
 # A named part with the seconds it took: $(call part,NAME,COMMAND)
 define part

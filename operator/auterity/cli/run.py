@@ -22,6 +22,8 @@ def run(  # noqa: PLR0913 - the command's options
     cluster_name: str | None = None,
     replica_name: str | None = None,
     lease_namespace: str | None = None,
+    admission: str | None = None,
+    admission_listen: str = "0.0.0.0:9443",
     workers: int = 400,
     listen: str = "0.0.0.0:8080",
     log_format: Literal["json", "console"] = "console",
@@ -47,6 +49,10 @@ def run(  # noqa: PLR0913 - the command's options
         comes back under its name takes up its objects at once, so two must never share one.
     lease_namespace
         Where the replicas keep their Leases; the pod's namespace, else default.
+    admission
+        Check what users write before it is stored: the ValidatingWebhookConfiguration to serve.
+    admission_listen
+        Address and port of the admission webhook.
     workers
         Most visits in hand at the same time.
     listen
@@ -71,6 +77,8 @@ def run(  # noqa: PLR0913 - the command's options
         lend_identity=lend_identity,
         replica=replica_name or _replica_name(),
         lease_namespace=lease_namespace or _own_namespace(),
+        admission=admission,
+        admission_listen=admission_listen,
         workers=workers,
     )
     runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above

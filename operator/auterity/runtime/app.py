@@ -14,7 +14,7 @@ from auterity.runtime.cluster import identity
 from auterity.runtime.health import Health
 from auterity.runtime.kube import Kube
 from auterity.runtime.metrics import Metrics
-from auterity.runtime.operator import Operator, Options
+from auterity.runtime.operator import Operator, Options, connectors
 
 log = logging.getLogger("auterity.runtime")
 
@@ -51,6 +51,8 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
         _leave_what_lasts()
         tasks.append(asyncio.create_task(operator.members.run()))
         tasks += await _watches(operator)
+        if options.admission is not None:
+            tasks.append(asyncio.create_task(_admission(kube, operator, options.admission)))
         # Kopf has taken the signals; the visits in hand must end before its watches do.
         _take_signals(stop)
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -74,6 +76,17 @@ async def _watches(operator: Operator) -> list[asyncio.Task[object]]:
         standalone=True,
     )
     return list(tasks)
+
+
+async def _admission(kube: Kube, operator: Operator, configuration: str) -> None:
+    """Advise the API server. Loaded only here: it costs nothing where it is off."""
+    from auterity.engine.advice import Adviser
+    from auterity.runtime.admission import Webhook
+
+    options, providers = operator.options, operator.providers
+    adviser = Adviser(operator.cluster, providers, connectors(providers))
+    listen, namespace = options.admission_listen, options.lease_namespace
+    await Webhook(kube, adviser, configuration, namespace, listen).run()
 
 
 def _leave_what_lasts() -> None:
