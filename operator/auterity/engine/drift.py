@@ -129,7 +129,8 @@ class _Walk:
     ) -> Iterator[Difference]:
         cls = type(want)
         for name, info in cls.model_fields.items():
-            markers = above | {m for m in info.metadata if isinstance(m, Marker)}
+            # SHARED is about the keys of a map, not about what its entries leave to the vendor.
+            markers = (above - {SHARED}) | {m for m in info.metadata if isinstance(m, Marker)}
             if ENGINE in markers or CREATE_ONLY in markers:
                 continue
             here, there = f"{path}{name}", f"{shown}{info.alias or name}"

@@ -224,6 +224,19 @@ def test_of_a_shared_map_only_owned_keys_go():
     assert shared_entries(Thing(tags={"b": "1", "a": "2"})) == ["tags.a", "tags.b"]
 
 
+def test_what_an_entry_of_a_shared_map_does_not_declare_is_not_compared():
+    class Shared(Params):
+        """A shared map of models."""
+
+        pools: Annotated[dict[str, Scaling] | None, SHARED] = None
+
+    theirs = Scaling.model_construct(least=9, most=9, zones=set())
+    actual = Shared.seen(pools={"a": Scaling.model_construct(least=2, most=5), "b": theirs})
+    assert compare(Shared(pools={"a": Scaling(least=2)}), actual, Memory(), {}) == []
+    (found,) = compare(Shared(pools={"a": Scaling(least=3)}), actual, Memory(), {})
+    assert found.path == "pools.a.least"
+
+
 @pytest.mark.parametrize(
     ("left", "expected"),
     [
