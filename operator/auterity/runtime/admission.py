@@ -4,9 +4,9 @@ import asyncio
 import base64
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import kopf
@@ -57,8 +57,8 @@ class Webhook:
         self._served: Certificate | None = None
         self._told: str | None = None
 
-    async def run(self) -> None:
-        """Serve for ever. Raises OSError if the port is taken."""
+    async def run(self, serves: Callable[[], None] = lambda: None) -> None:
+        """Serve for ever; `serves` is called once it does. Raises OSError if the port is taken."""
         with tempfile.TemporaryDirectory(prefix="auterity-") as name:
             folder = Path(name)
             while True:
@@ -76,8 +76,9 @@ class Webhook:
                     file_check_interval=LOOK_AGAIN / 4,
                 )
                 async with server:
-                    async for _ in server(self.answer):
+                    async for _ in server(cast("Any", self.answer)):
                         log.info("admission is served at port %d", self._port)
+                        serves()
             finally:
                 keeper.cancel()
 

@@ -8,13 +8,13 @@ import signal
 import kopf
 import uvloop
 
-from auterity.engine.declared import Providers
+from auterity.engine.declared import Providers, connectors
 from auterity.runtime import handlers, secrets
 from auterity.runtime.cluster import identity
 from auterity.runtime.health import Health
 from auterity.runtime.kube import Kube
 from auterity.runtime.metrics import Metrics
-from auterity.runtime.operator import Operator, Options, connectors
+from auterity.runtime.operator import Operator, Options
 
 log = logging.getLogger("auterity.runtime")
 
@@ -34,10 +34,13 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
     metrics = Metrics()
     kube = Kube(metrics.wrote)
     operator = Operator(kube, providers, metrics, options)
+    advises = asyncio.Event()
+    if options.admission is None:
+        advises.set()
     health = Health(
         metrics.registry,
         alive=lambda: True,
-        ready=lambda: operator.synced and not operator.stopping,
+        ready=lambda: operator.synced and advises.is_set() and not operator.stopping,
     )
     await health.start(host, port)
     try:
@@ -52,7 +55,8 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
         tasks.append(asyncio.create_task(operator.members.run()))
         tasks += await _watches(operator)
         if options.admission is not None:
-            tasks.append(asyncio.create_task(_admission(kube, operator, options.admission)))
+            advice = _advise(kube, operator, options.admission, advises)
+            tasks.append(asyncio.create_task(advice))
         # Kopf has taken the signals; the visits in hand must end before its watches do.
         _take_signals(stop)
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +82,9 @@ async def _watches(operator: Operator) -> list[asyncio.Task[object]]:
     return list(tasks)
 
 
-async def _admission(kube: Kube, operator: Operator, configuration: str) -> None:
+async def _advise(
+    kube: Kube, operator: Operator, configuration: str, advises: asyncio.Event
+) -> None:
     """Advise the API server. Loaded only here: it costs nothing where it is off."""
     from auterity.engine.advice import Adviser
     from auterity.runtime.admission import Webhook
@@ -86,7 +92,7 @@ async def _admission(kube: Kube, operator: Operator, configuration: str) -> None
     options, providers = operator.options, operator.providers
     adviser = Adviser(operator.cluster, providers, connectors(providers))
     listen, namespace = options.admission_listen, options.lease_namespace
-    await Webhook(kube, adviser, configuration, namespace, listen).run()
+    await Webhook(kube, adviser, configuration, namespace, listen).run(advises.set)
 
 
 def _leave_what_lasts() -> None:

@@ -10,9 +10,9 @@ from pydantic import Field
 from auterity.api.annotations import FORGET
 from auterity.api.fields import Deprecated, Keyed, Model
 from auterity.engine.advice import Advice, Adviser
+from auterity.engine.declared import connectors
 from auterity.engine.subject import Key, Subject
 from auterity.providers.catalogue import catalogue
-from auterity.runtime.operator import connectors
 from tests.conformance.cluster import NAMESPACE, MemoryCluster
 from tests.unit.engine.shelf import ShelfConnection, ShelfIndex, ShelfIndexParams, Unmarked
 

@@ -10,10 +10,10 @@ import pytest
 
 from auterity.api import API_VERSION
 from auterity.engine.advice import Advice, Adviser
+from auterity.engine.declared import connectors
 from auterity.runtime import admission
 from auterity.runtime.admission import LONGEST, MOST_TOLD, Webhook, served_names
 from auterity.runtime.kube import Kube
-from auterity.runtime.operator import connectors
 from tests.conformance.cluster import MemoryCluster
 from tests.unit.engine.shelf import ShelfIndex
 from tests.unit.runtime.conftest import ApiServer

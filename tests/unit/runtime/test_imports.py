@@ -24,3 +24,23 @@ def test_the_whole_catalogue_loads_no_vendor_sdk():
     assert told["providers"] >= 5
     assert SDKS & set(told["modules"]) == set()
     assert "auterity" in told["modules"]
+
+
+ADMISSION = """
+import sys
+from auterity.cli import main
+from auterity.providers import catalogue
+from auterity.runtime import app
+catalogue()
+print(*sorted(sys.modules))
+"""
+
+
+def test_admission_costs_nothing_where_it_is_off():
+    done = subprocess.run(
+        [sys.executable, "-c", ADMISSION], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    only = {"auterity.runtime.admission", "auterity.runtime.certificates", "auterity.engine.advice"}
+    assert not loaded & {*only, "cryptography"}
+    assert "auterity.runtime.app" in loaded
