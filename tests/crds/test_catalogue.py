@@ -14,7 +14,9 @@ from auterity.providers.catalogue import catalogue
 from tests.crds.conftest import JSON, Api
 from tools.controlplane import KubectlError
 from tools.generate import ROOT, definitions, files, sample_path
+from tools.samples import every, parts
 
+SAMPLES = ROOT / "samples"
 PROVIDERS = pytest.mark.parametrize(
     ("kind", "vendor"), list(catalogue()), ids=[f"{kind}-{vendor}" for kind, vendor in catalogue()]
 )
@@ -50,13 +52,15 @@ def test_every_crd_is_accepted_as_it_is_committed(api: Api, path: str) -> None:
     assert Path(path).stem + f".{GROUP}" in told
 
 
-@PROVIDERS
-def test_a_sample_is_accepted_as_it_is(api: Api, kind: str, vendor: str) -> None:
-    documents = sample(kind, vendor)
+@pytest.mark.parametrize("path", every(SAMPLES), ids=lambda path: str(path.relative_to(SAMPLES)))
+def test_a_sample_is_accepted_as_it_is(api: Api, path: Path) -> None:
+    documents = [document for _, document in parts(path.read_text())]
     for document in documents:
         document["metadata"].pop("namespace", None)
 
-    dry(api, "create", *documents)
+    told = dry(api, "create", *documents)
+
+    assert len(told.splitlines()) == len(documents)
 
 
 @PROVIDERS
