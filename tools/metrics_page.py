@@ -31,8 +31,9 @@ def _metrics() -> list[tuple[Metric, tuple[str, ...]]]:
     found = []
     for collector in list(told.registry._collector_to_names):  # noqa: SLF001 - the registry's own list; it offers no other
         for metric in collector.collect():
-            labels = getattr(collector, "_labelnames", None) or getattr(metric, "_labelnames", ())
-            found.append((metric, tuple(labels)))
+            # Counters and histograms keep their labels' names themselves, gauges in what they tell.
+            source = collector if hasattr(collector, "_labelnames") else metric
+            found.append((metric, tuple(map(str, getattr(source, "_labelnames", ())))))
     return found
 
 

@@ -1,11 +1,24 @@
 """The documentation site: its navigation, and what must not get into it."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tools import docs, metrics_page, reference, source_docs
+from auterity.api import annotations
+from auterity.engine.conditions import Reason
+from tests.manifests import check
+from tools import docs, metrics_page, reference, samples, source_docs
 from tools.docs import ROOT, configuration, loads, navigation
+
+PAGES = [
+    path.relative_to(ROOT) for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+]
+MANIFEST_PAGES = [
+    path for path in PAGES if "integrations.auterity.io/v1alpha1" in (ROOT / path).read_text()
+]
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -68,8 +81,8 @@ def test_sentences_are_not_taken_for_markdown() -> None:
 
 
 def test_what_stands_under_members_is_their_documentation() -> None:
-    assert source_docs.of_members(reference.Reason).keys() == {str(r) for r in reference.Reason}
-    names = source_docs.of_constants(reference.annotations)
+    assert source_docs.of_members(Reason).keys() == {str(reason) for reason in Reason}
+    names = source_docs.of_constants(annotations)
     assert "integrations.auterity.io/approve" in names
 
 
@@ -82,3 +95,49 @@ def test_metrics_are_named_as_queries_name_them() -> None:
 
 def test_the_spelling_check_reads_what_people_read() -> None:
     assert all((ROOT / path).exists() for path in docs.READ_BY_PEOPLE)
+
+
+def test_every_alert_has_a_section_that_says_what_to_do() -> None:
+    rules = yaml.safe_load((ROOT / "charts/auterity/alerts.yaml").read_text())["alerts"]
+    page = (ROOT / "docs/alerts.md").read_text()
+
+    assert re.findall(r"^## (Auterity\w+)$", page, re.MULTILINE) == [r["alert"] for r in rules]
+
+
+def test_pages_name_no_metric_that_is_not_told() -> None:
+    told = set(re.findall(r"`(auterity_\w+)`", metrics_page.metrics_page()))
+    for path in (ROOT / "docs").rglob("*.md"):
+        named = set(re.findall(r"\b(auterity_[a-z_]+)\b", path.read_text()))
+        assert {re.sub("_(bucket|count|sum)$", "", name) for name in named} <= told, path
+
+
+@pytest.mark.parametrize("path", MANIFEST_PAGES, ids=str)
+def test_manifests_on_pages_are_what_the_operator_takes(path: Path) -> None:
+    blocks = re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL
+    )
+    found = [document for block in blocks for _, document in samples.parts(block)]
+    whole = [document for document in found if "apiVersion" in document]
+    for document in whole:
+        check(document)
+
+    assert whole
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_commands_on_pages_name_what_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in re.findall(r"^\$ (.*)$", (ROOT / path).read_text(), re.MULTILINE):
+        for word in shlex.split(line, comments=True):
+            if word.startswith(("samples/", "crds/", "charts/")):
+                assert (ROOT / word).exists(), line
+        if line.startswith("make "):
+            assert line.split()[1] in targets, line
+
+
+@pytest.mark.parametrize("path", ["README.md", "samples/README.md"])
+def test_links_outside_of_the_site_lead_somewhere(path: str) -> None:
+    page = ROOT / path
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)|(?:src|href)=\"([^\"]+)\"", page.read_text())
+    for link in (one or other for one, other in links):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
