@@ -11,11 +11,12 @@ import yaml
 from auterity.api import crd
 from auterity.api.connection import ConnectionParams
 from auterity.api.kinds import KINDS, Kind
+from auterity.api.rights import rules
 from auterity.api.schema import Node
 from auterity.engine.contract import Provider
 from auterity.providers.catalogue import Catalogue, catalogue
 from tools import metrics_page, reference, samples, vendor_pages
-from tools.manifests import finalizer_policy, rules
+from tools.manifests import finalizer_policy
 from tools.names import kebab
 
 ROOT: Final = Path(__file__).parents[1]

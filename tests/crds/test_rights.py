@@ -5,9 +5,9 @@ import yaml
 
 from auterity.api import GROUP
 from auterity.api.kinds import KINDS
+from auterity.api.rights import rules
 from tests.crds.conftest import JSON, Api
 from tools.controlplane import KubectlError
-from tools.manifests import rules
 
 ACCOUNT = "system:serviceaccount:default:operator"
 
