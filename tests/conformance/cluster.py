@@ -180,6 +180,7 @@ class Recorder:
     visits: list[tuple[str, str, str]] = field(default_factory=list)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
+    probes: list[bool] = field(default_factory=list)
     changes: list[ChangeRecord] = field(default_factory=list)
 
     def called(self, vendor: str, method: str, status: str, seconds: float) -> None:
@@ -193,6 +194,9 @@ class Recorder:
 
     def drifted(self, kind: str, vendor: str, fields: Iterable[str]) -> None:
         self.drift.extend(fields)
+
+    def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
+        self.probes.append(passed)
 
     def write(self, record: ChangeRecord) -> None:
         self.changes.append(record)

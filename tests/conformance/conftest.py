@@ -13,6 +13,7 @@ from tests import fakes
 from tests.conformance.harness import Harness
 from tests.conformance.vendor import Vendor
 from tests.example.vendor import Example
+from tests.unit.engine.fleet import FleetVendor
 
 
 def vendors() -> dict[str, type[Vendor]]:
@@ -32,13 +33,21 @@ def vendors() -> dict[str, type[Vendor]]:
 
 
 STAND_INS = vendors()
-VENDORS: dict[str, type[Vendor]] = {**STAND_INS, "VectorIndex-example": Example}
-"""The example of `docs/adding-a-provider.md` goes through the same suite."""
+VENDORS: dict[str, type[Vendor]] = {
+    **STAND_INS,
+    "VectorIndex-example": Example,
+    "ModelDeployment-fleet": FleetVendor,
+}
+"""The example of `docs/adding-a-provider.md`, and a vendor with revisions in memory, go through
+the same suite."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "vendor_class" in metafunc.fixturenames:
-        metafunc.parametrize("vendor_class", VENDORS.values(), ids=list(VENDORS))
+        chosen = VENDORS
+        if metafunc.module.__name__.endswith("test_rollouts"):
+            chosen = {name: cls for name, cls in VENDORS.items() if cls.provider.revisions}
+        metafunc.parametrize("vendor_class", chosen.values(), ids=list(chosen))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from auterity.engine.calls import reads
 from auterity.engine.contract import Provider, SecretStore
 
 JSON = dict[str, Any]
@@ -111,6 +112,10 @@ class Vendor(ABC):
     async def settle(self) -> None:  # noqa: B027 - many vendors have nothing pending
         """Finish everything that is pending."""
 
+    async def break_next_revision(self) -> None:
+        """Make the next revision that is added fail, if the provider has revisions."""
+        raise NotImplementedError
+
     def mount(self, secrets: SecretStore) -> None:  # noqa: B027 - few vendors live in a Secret
         """For vendors whose configuration is kept in a Secret: the store that holds it."""
 
@@ -123,8 +128,7 @@ class Vendor(ABC):
 
     def written(self, method: str) -> bool:
         """Whether a call, by the door's name for it, changes anything at the vendor."""
-        reads = ("GET", "HEAD", "OPTIONS", "SELECT", "SHOW", "Describe", "List", "Get", "Head")
-        return not method.startswith(reads)
+        return not reads(method)
 
 
 def merged(spec: JSON, patch: JSON) -> JSON:

@@ -214,8 +214,8 @@ class RolloutStatus(Model):
     """The revision that the spec asks for."""
     stable: RevisionName | None = None
     """The revision that is gone back to; the same as revision once it is complete."""
-    generation: int | None = None
-    """The generation of the spec whose steps it follows."""
+    weights: Annotated[list[int] | None, Field(max_length=MOST_STEPS + 2)] = None
+    """The weights of the new revision, step by step."""
     step: int | None = None
     """Number of the step that it is at or on its way to; 0 is the new revision without traffic."""
     since: Annotated[str, Field(max_length=32)] | None = None

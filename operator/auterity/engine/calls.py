@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from auterity.engine.errors import (
     Busy,
@@ -17,6 +17,17 @@ from auterity.engine.errors import (
 )
 from auterity.engine.limits import Budget
 
+READS: Final = (
+    *("GET", "HEAD", "OPTIONS", "SELECT", "SHOW"),
+    *("Get", "Head", "Describe", "List", "Query", "Search", "Count"),
+)
+"""How the names of calls begin that only look. A POST that does so needs such a name as label."""
+
+
+def reads(method: str) -> bool:
+    """Whether a call, by the door's name for it, changes nothing at the vendor."""
+    return method.startswith(READS)
+
 
 @dataclass(slots=True)
 class Call:
@@ -27,6 +38,8 @@ class Call:
     """HTTP status, SQLSTATE or the vendor's error code; `error` if nothing was answered."""
     request_id: str | None = None
     """The vendor's own id of the request, for its support and for the change log."""
+    seconds: float = 0.0
+    """How long it took, waiting for the budget left out."""
 
 
 @dataclass(slots=True)
@@ -113,6 +126,7 @@ class Door:
             call.status = call.status or "ok"
         finally:
             self.budget.release()
-            self._observer.called(self.vendor, method, call.status, monotonic() - start)
+            call.seconds = monotonic() - start
+            self._observer.called(self.vendor, method, call.status, call.seconds)
             if here is not None:
                 here.calls.append(call)

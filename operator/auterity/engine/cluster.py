@@ -75,6 +75,9 @@ class Observer(CallObserver, Protocol):
     def drifted(self, kind: str, vendor: str, fields: Iterable[str]) -> None:
         """A visit found drift."""
 
+    def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
+        """A probe was answered, or not."""
+
 
 class ChangeLog(Protocol):
     """Keeps a record of every change made at a vendor."""

@@ -32,6 +32,13 @@ class Reason(StrEnum):
     """spec.suspend is true: the vendor is left alone."""
     PROGRESSING = "Progressing"
     """The vendor is still working on it."""
+    ROLLING_OUT = "RollingOut"
+    """A new revision is on its way: see status.rollout."""
+    ROLLED_BACK = "RolledBack"
+    """A new revision failed, and the one before serves again: see status.rollout. Edit the spec to
+    try again."""
+    PROBE_FAILING = "ProbeFailing"
+    """It exists as the spec says, but spec.probe says that it does not serve as it should."""
     AWAITING_APPROVAL = "AwaitingApproval"
     """A plan waits for approval: see status.plan."""
     ADOPTING = "Adopting"
@@ -71,6 +78,7 @@ STALLED: Final = frozenset(
         Reason.PROVIDER_FAILED,
         Reason.NOT_FOUND,
         Reason.EXPIRED,
+        Reason.ROLLED_BACK,
     }
 )
 """Reasons that only a person can mend."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from auterity.api.annotations import APPROVE, CREATE_PENDING
 from auterity.api.common import DriftPolicy, by_alias
 from auterity.api.fields import IMMUTABLE, Params
+from auterity.api.rollout import Revisioned
 from auterity.engine.calls import trail
 from auterity.engine.conditions import Reason
 from auterity.engine.contract import Observed, Phase, Provider
@@ -24,6 +25,7 @@ from auterity.engine.errors import Conflict, Failure, Rejected, Unavailable
 from auterity.engine.expiry import Expiry
 from auterity.engine.ownership import Claim
 from auterity.engine.redaction import remember
+from auterity.engine.revisions import Revisions
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
 
@@ -55,6 +57,8 @@ class Keep:
         self.want: Params = declared.want
         self._calls_before = 0
         self.expiry = visit.expiry = expiry
+        self.revisions: Revisions | None = None
+        """Only of kinds that have some."""
         self.left: frozenset[str] = frozenset()
         """Paths that differ by an outside change and are left, by driftPolicy Report."""
         self.memory = Memory(
@@ -71,8 +75,13 @@ class Keep:
         if unknown := unknown_paths(type(self.want), self.memory):
             raise Rejected(f"spec.createOnly names no field of this kind: {', '.join(unknown)}")
         provider = await self.visit.connect(self.declared)
+        if isinstance(self.want, Revisioned):
+            self.revisions = Revisions(self.visit, provider, self.want)
+            self.want = self.revisions.want
         self.visit.references.ready(common.depends_on)
         await self.visit.references.resolve(self.want)
+        if self.revisions is not None:
+            self.want = self.revisions.name()
         if (unchanged := await self._unchanged_by_list(provider)) is not None:
             return await self._up_to_date(unchanged)
         observed = await self._read(provider)
@@ -94,6 +103,9 @@ class Keep:
         known, opened = self.visit.status.get("id"), self.visit.opened
         if self.visit.urgent or known is None or opened is None or not provider.lists:
             return None
+        if provider.revisions:
+            # A rollout must not act upon an old truth.
+            return None
         if len(self.visit.cluster.users(opened.key)) < FEWEST_FOR_A_LIST:
             return None
         observed = await self.visit.engine.listings.find(opened.key, provider, known)
@@ -103,7 +115,9 @@ class Keep:
         found = _Found(observed, self._compare(observed))
         return found if claim is Claim.MANAGE and not found.differences else None
 
-    def _compare(self, observed: Observed[Any]) -> list[Difference]:
+    def _compare(self, observed: Observed[Any], *, whole: bool = False) -> list[Difference]:
+        if self.revisions is not None:
+            return self.revisions.compare(observed, self.memory, everything=whole)
         return compare(self.want, observed.actual, self.memory, observed.versions)
 
     async def _decide(self, provider: Provider[Any, Any], observed: Observed[Any]) -> Verdict:
@@ -124,7 +138,8 @@ class Keep:
         if not known and claim is not Claim.MANAGE and not provider.marks_owner:
             # Where nothing can be marked, an id in the status is the proof that it is ours.
             self.visit.status.pop("id", None)
-        found = _Found(observed, self._compare(observed))
+        whole = claim in (Claim.OBSERVE, Claim.ADOPT)
+        found = _Found(observed, self._compare(observed, whole=whole))
         if claim is Claim.OBSERVE:
             return await self._observe(found)
         if observed.phase is Phase.DELETING:
@@ -149,6 +164,8 @@ class Keep:
 
     async def _keep(self, provider: Provider[Any, Any], found: _Found) -> Verdict:
         edited = self.visit.status.get("syncedGeneration") != self.visit.generation
+        if self.revisions is not None and self.revisions.under_way:
+            edited = True
         differences = found.differences
         if not differences:
             if found.observed.phase is Phase.FAILED:
@@ -281,7 +298,7 @@ class Keep:
             return await self.visit.await_approval()
         await self._hold()
         self._remember_entries()
-        changed = frozenset(d.path for d in differences)
+        changed = frozenset(d.path for d in differences if self._by_update(observed, d))
         async with self.visit.change(action, cause, observed.id, differences):
             await provider.update(observed.id, self.want, changed, self.visit.owner)
         if self.visit.opened is not None:
@@ -311,6 +328,8 @@ class Keep:
             return await self._not_shown_yet(id)
         self._show(observed)
         written = fingerprints(self.want, observed.versions)
+        if self.revisions is not None and not created:
+            written = self.revisions.written(observed, self.memory.written)
         self._set("written", written)
         self._set("owned", shared_entries(self.want))
         if observed.phase is not Phase.READY:
@@ -352,8 +371,17 @@ class Keep:
         now = datetime.fromisoformat(self.visit.cluster.now())
         return now - datetime.fromisoformat(ready["lastTransitionTime"]) < SHOWN_WITHIN
 
+    def _by_update(self, observed: Observed[Any], difference: Difference) -> bool:
+        return self.revisions is None or self.revisions.by_update(observed, difference)
+
     async def _up_to_date(self, found: _Found) -> Verdict:
         self._show(found.observed)
+        if self.revisions is not None:
+            if (verdict := await self.revisions.advance(found.observed)) is not None:
+                return verdict
+            if (problem := await self.revisions.unwell(found.observed.id)) is not None:
+                self._synced()
+                return await self.visit.settle(Reason.PROBE_FAILING, f"spec.probe: {problem}")
         self.visit.report(())
         self.visit.status.pop("plan", None)
         self._synced()
@@ -472,6 +500,8 @@ class Keep:
         shown = {k: v for k, v in observed.outputs.items() if 0 < len(v) <= LONGEST_OUTPUT}
         self._set("outputs", shown)
         self._set("summary", {k: v[:LONGEST_SUMMARY] for k, v in observed.summary.items()})
+        if self.revisions is not None:
+            self.revisions.show(observed)
 
     def _set(self, field: str, value: Any) -> None:
         if value:

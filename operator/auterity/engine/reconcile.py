@@ -47,6 +47,8 @@ async def visit(engine: Engine, subject: Subject, *, urgent: bool = True) -> Ver
         log.warning("visit cut short: %s", error, extra={"object": str(subject.key)})
     finally:
         trail.reset(here)
+        if verdict.gone:
+            engine.probes.forget(subject.uid)
         vendor = declaration.vendor_of(subject.key.kind, subject.spec, engine.providers)
         engine.observer.visited(
             subject.key.kind, vendor or "none", verdict.outcome, monotonic() - start

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from auterity.api.annotations import APPROVE, REQUESTED_AT
@@ -22,6 +22,7 @@ from auterity.engine.drift import Difference, digest
 from auterity.engine.errors import Failure
 from auterity.engine.expiry import Expiry
 from auterity.engine.listings import Listings
+from auterity.engine.probe import Probes
 from auterity.engine.redaction import hide
 from auterity.engine.references import References
 from auterity.engine.subject import JSON, Subject
@@ -43,6 +44,7 @@ class Engine:
     listings: Listings
     observer: Observer
     changes: ChangeLog
+    probes: Probes = field(default_factory=Probes)
 
 
 class Visit:
@@ -61,6 +63,8 @@ class Visit:
         self.declared: Declared | None = None
         self.opened: Opened | None = None
         self.expiry: Expiry | None = None
+        self.sooner: float | None = None
+        """Seconds until something is due before the interval."""
         self.approval: str | None = None
         """Hash of the plan that a person approved and that is being carried out."""
         self.status: JSON = dict(subject.status)
@@ -203,6 +207,11 @@ class Visit:
         told = DriftStatus(field=difference.shown, want=difference.want, actual=difference.actual)
         return by_alias(told)
 
+    async def save(self) -> None:
+        """Write the draft: what is decided must be known before it is acted upon."""
+        if self.status != self.subject.status:
+            self.subject = await self.cluster.write_status(self.subject, dict(self.status))
+
     async def settle(  # noqa: PLR0913 - the parts of a condition and of a verdict
         self,
         reason: Reason,
@@ -244,7 +253,13 @@ class Visit:
         """An Event when a problem begins, changes or ends; none when nothing happens."""
         if (before.get("reason"), before.get("message")) == (reason, message):
             return
-        quiet = {Reason.PROGRESSING, Reason.DELETING, Reason.READY, Reason.OBSERVED}
+        quiet = {
+            Reason.PROGRESSING,
+            Reason.ROLLING_OUT,
+            Reason.DELETING,
+            Reason.READY,
+            Reason.OBSERVED,
+        }
         if reason not in quiet:
             type_ = "Warning" if reason in STALLED or not ready else "Normal"
             await self.cluster.event(self.subject, type_, reason, message)
@@ -260,7 +275,8 @@ class Visit:
             return seconds("10m")
         interval = self.declared.common.interval
         due = self.expiry.next_visit(interval) if self.expiry is not None else None
-        return seconds(interval) if due is None else due
+        times = (seconds(interval), due, self.sooner)
+        return min(time for time in times if time is not None)
 
     @property
     def observes(self) -> bool:

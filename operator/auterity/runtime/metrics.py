@@ -74,6 +74,19 @@ class Metrics:
             ["kind", "vendor"],
             registry=self.registry,
         )
+        self._probes = PrometheusCounter(
+            "auterity_probes_total",
+            "Probes sent by spec.probe, by outcome.",
+            ["kind", "vendor", "outcome"],
+            registry=self.registry,
+        )
+        self._probe_seconds = Histogram(
+            "auterity_probe_seconds",
+            "How long answers to probes take.",
+            ["kind", "vendor"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self._writes = PrometheusCounter(
             "auterity_api_writes_total",
             "Writes to the Kubernetes API.",
@@ -94,6 +107,10 @@ class Metrics:
 
     def drifted(self, kind: str, vendor: str, fields: Iterable[str]) -> None:
         self._drift.labels(kind, vendor).inc(sum(1 for _ in fields))
+
+    def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
+        self._probes.labels(kind, vendor, "passed" if passed else "failed").inc()
+        self._probe_seconds.labels(kind, vendor).observe(seconds)
 
     def wrote(self, verb: str, resource: str) -> None:
         """A write to the Kubernetes API."""
