@@ -58,6 +58,7 @@ check: $(READY) ## Format, lint, types, imports, generated files, documentation.
 	$(call part,types,$(BIN)/mypy)
 	$(call part,imports,$(BIN)/lint-imports)
 	$(call part,generated files,$(BIN)/python -m tools.generate --check)
+	$(call part,compatibility,$(BIN)/python -m tools.compatibility)
 	$(call part,documentation,$(BIN)/python -m tools.docs)
 
 .PHONY: programs
