@@ -35,6 +35,7 @@ def test_a_kind_gets_a_crd_its_copy_in_the_chart_and_a_page() -> None:
         "charts/auterity/files/crds/vectorindexes.yaml",
         "charts/auterity/files/finalizer-policy.yaml",
         "charts/auterity/files/rules.yaml",
+        "crds/Kustomization",
         "crds/clusterconnections.yaml",
         "crds/connections.yaml",
         "crds/vectorindexes.yaml",
