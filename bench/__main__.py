@@ -15,6 +15,7 @@ from bench.chart import chart
 from bench.goals import goals
 from bench.measure import Bench, Plan
 from bench.operators import Auterity, Operator, Yardstick1, Yardstick50
+from bench.replicas import scale
 from bench.report import publish, show
 from bench.rig import ROOT, Rig
 from tools.controlplane.binaries import kubernetes_version
@@ -64,6 +65,10 @@ def bench(
         operator = OPERATORS[name]
         plan = _plan(operator, objects, full=full)
         operators[operator.name] = asyncio.run(_run(plan, calls_in_flight))
+        if operator is Auterity:
+            operators[operator.name]["replicas"] = asyncio.run(
+                scale(objects, SLOW, calls_in_flight)
+            )
     report = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": {
@@ -95,9 +100,9 @@ def _plan(operator: type[Operator], objects: int, *, full: bool) -> Plan:
         return Plan(operator, [(objects, FAST)], life=0 if full else None)
     few = [(objects, FAST), (objects, SLOW)]
     if not full:
-        return Plan(operator, few, life=0)
+        return Plan(operator, few, life=0, delete_last=True, troubled=objects)
     many = [(LARGE, FAST), (LARGE, SLOW)]
-    return Plan(operator, few + many, life=2, sweep=20, rest=45.0, edits=400, delete_last=False)
+    return Plan(operator, few + many, life=2, sweep=20, rest=45.0, edits=400, troubled=objects)
 
 
 async def _run(plan: Plan, calls_in_flight: int) -> dict[str, Any]:

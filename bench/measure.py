@@ -20,6 +20,8 @@ WARM_UP = 100
 EDITS_A_SECOND = 20.0
 EDITED_MEANWHILE = 0.02
 """Share of the objects that are edited while the operator is away."""
+ERRORS, LIMIT = 0.02, 100
+"""A troubled vendor: the share of its calls that fail, and the calls a second that it allows."""
 PATIENCE = 1800.0
 WRITES = ("PUT", "PATCH")
 
@@ -38,6 +40,8 @@ class Plan:
     """Seconds between two drift checks of an object, while rest and edits are measured."""
     rest: float = 10.0
     edits: int = 200
+    troubled: int = 0
+    """Objects that are made at a vendor with errors and a limit, at the end."""
 
 
 @dataclass
@@ -65,6 +69,8 @@ class Bench:
             if place + 1 < len(self.plan.converge) or self.plan.delete_last:
                 deletion = await self.delete(names, latency)
                 self.figures.setdefault("deletion", []).append(deletion)
+        if self.plan.troubled:
+            self.figures["trouble"] = await self.trouble(self.plan.troubled)
         return self.figures
 
     async def live(self, names: list[str], latency: int) -> None:
@@ -102,6 +108,19 @@ class Bench:
             f"{figures['api_writes_an_object']:.2f} API writes an object"
         )
         return figures
+
+    async def trouble(self, objects: int) -> Figures:
+        """Create objects at a vendor where some calls fail and only so many are allowed."""
+        before = self.rig.vendor()
+        self.rig.slow_down(20)
+        self.rig.trouble(ERRORS, LIMIT)
+        figures = await self.converge([f"t{n:05}" for n in range(objects)], 20)
+        self.rig.trouble(0, 0)
+        told = self.rig.vendor()
+        told.subtract(before)
+        refused = {name: told["vendor", name] for name in ("throttled", "failed")}
+        # What the limit alone would take, at two calls an object.
+        return {**figures, **refused, "least_seconds": max(0, 2 * objects - LIMIT) / LIMIT}
 
     async def storm(self, names: list[str]) -> Figures:
         """Edit every object at once, in a way that leaves the vendor alone."""

@@ -24,6 +24,7 @@ class Operator(ABC):
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._health, self._metrics = free_port(), free_port()
+        self._log = rig.folder / f"operator-{self._health}.log"
         self._process: Process | None = None
 
     @abstractmethod
@@ -37,7 +38,7 @@ class Operator(ABC):
     def start(self) -> None:
         args, env = self.command()
         env = {"KUBECONFIG": str(self._rig.kubeconfig), **env}
-        self._process = Process(args, log=self._rig.folder / "operator.log", env=env)
+        self._process = Process(args, log=self._log, env=env)
         self._process.start()
 
     def stop(self) -> None:
@@ -49,8 +50,7 @@ class Operator(ABC):
     @property
     def running(self) -> Process:
         if self._process is None or not self._process.alive:
-            log = self._rig.folder / "operator.log"
-            raise RuntimeError(f"{self.name} has ended:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(f"{self.name} has ended:\n{self._log.read_text()[-2000:]}")
         return self._process
 
     def wait_until_ready(self) -> None:
@@ -100,6 +100,18 @@ class Auterity(Operator):
 
     def visits(self) -> int:
         return self._sum("auterity_visits_total", self._health)
+
+
+class Replica(Auterity):
+    """With so few visits in hand that the vendor's slowness is the limit, not the machine."""
+
+    workers = 40
+
+    def replicas(self) -> int:
+        """How many share the objects, as this one sees it."""
+        text = get(f"http://127.0.0.1:{self._health}/metrics")
+        found = re.search(r"^auterity_replicas (\S+)$", text, re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
 
 class Yardstick(Operator):

@@ -59,6 +59,9 @@ def rows(operators: Figures) -> list[Row]:
         ("edit of every object: seconds until all are ready", "storm", "seconds", 1),
         ("from an edit to the vendor, p50 in seconds", "edits", "p50_seconds", 3),
         ("from an edit to the vendor, p99 in seconds", "edits", "p99_seconds", 3),
+        ("a vendor that fails 2 % and allows 100 calls a second: seconds", "trouble", "seconds", 1),
+        ("- by the limit alone it would be", "trouble", "least_seconds", 1),
+        ("- calls refused by it", "trouble", "throttled", 0),
         ("restart: seconds until ready", "restart", "ready_seconds", 1),
         ("restart: seconds until caught up", "restart", "seconds", 1),
     ):

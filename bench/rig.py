@@ -123,6 +123,10 @@ class Rig:
         """Let every call to the vendor take so long from now on."""
         get(f"{self.vendor_url}/latency?to={latency_ms}ms")
 
+    def trouble(self, errors: float, limit: int) -> None:
+        """Let a share of the vendor's calls fail, and limit its calls a second (0: no limit)."""
+        get(f"{self.vendor_url}/trouble?errors={errors}&limit={limit}")
+
     def vendor(self) -> Calls:
         """What the vendor has counted so far: calls by method, and the objects held."""
         told = json.loads(get(f"{self.vendor_url}/stats"))

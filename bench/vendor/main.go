@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,14 +19,19 @@ import (
 
 type index map[string]any
 
+// What goes wrong: a share of the calls fails with 500, and of more than limit a second (0: no
+// limit) each gets a 429.
+type trouble struct {
+	errors, limit float64
+}
+
 type vendor struct {
 	mu      sync.RWMutex
 	indexes map[string]index
 
 	latency atomic.Int64 // nanoseconds
-	errors  float64
+	trouble atomic.Pointer[trouble]
 	page    int
-	limit   float64
 
 	tokens   float64
 	filledAt time.Time
@@ -33,6 +39,7 @@ type vendor struct {
 	calls     [5]atomic.Int64 // GET, LIST, POST, PATCH, DELETE
 	lists     atomic.Int64    // LISTs of a first page
 	throttled atomic.Int64
+	failed    atomic.Int64
 	edited    sync.Map // name -> unix nanoseconds of the last POST or PATCH
 }
 
@@ -52,9 +59,9 @@ func main() {
 	limit := flag.Float64("limit", 0, "calls a second before 429; 0: none")
 	flag.Parse()
 	v := &vendor{
-		indexes: map[string]index{}, errors: *errors, page: *page, limit: *limit,
-		filledAt: time.Now(),
+		indexes: map[string]index{}, page: *page, filledAt: time.Now(),
 	}
+	v.trouble.Store(&trouble{*errors, *limit})
 	v.latency.Store(int64(*latency))
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
@@ -75,12 +82,16 @@ func (v *vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/latency":
 		v.changeLatency(w, r.URL.Query().Get("to"))
 		return
+	case "/trouble":
+		v.changeTrouble(w, r.URL.Query().Get("errors"), r.URL.Query().Get("limit"))
+		return
 	}
 	if v.refuse(w) {
 		return
 	}
 	time.Sleep(time.Duration(v.latency.Load()))
-	if v.errors > 0 && rand.Float64() < v.errors {
+	if errors := v.trouble.Load().errors; errors > 0 && rand.Float64() < errors {
+		v.failed.Add(1)
 		answer(w, 500, index{"message": "internal error"})
 		return
 	}
@@ -193,12 +204,13 @@ func (v *vendor) list(w http.ResponseWriter, after string) {
 }
 
 func (v *vendor) refuse(w http.ResponseWriter) bool {
-	if v.limit == 0 {
+	limit := v.trouble.Load().limit
+	if limit == 0 {
 		return false
 	}
 	v.mu.Lock()
 	now := time.Now()
-	v.tokens = min(v.limit, v.tokens+now.Sub(v.filledAt).Seconds()*v.limit)
+	v.tokens = min(limit, v.tokens+now.Sub(v.filledAt).Seconds()*limit)
 	v.filledAt = now
 	short := v.tokens < 1
 	if !short {
@@ -218,7 +230,7 @@ func (v *vendor) stats(w http.ResponseWriter) {
 	held := len(v.indexes)
 	v.mu.RUnlock()
 	answer(w, 200, index{
-		"held": held, "throttled": v.throttled.Load(), "lists": v.lists.Load(),
+		"held": held, "throttled": v.throttled.Load(), "failed": v.failed.Load(), "lists": v.lists.Load(),
 		"get": v.calls[get].Load(), "list": v.calls[list].Load(), "post": v.calls[post].Load(),
 		"patch": v.calls[patch].Load(), "delete": v.calls[remove].Load(),
 	})
@@ -241,6 +253,21 @@ func (v *vendor) changeLatency(w http.ResponseWriter, to string) {
 	}
 	v.latency.Store(int64(latency))
 	answer(w, 200, index{"latency": latency.String()})
+}
+
+func (v *vendor) changeTrouble(w http.ResponseWriter, errors, limit string) {
+	share, err := strconv.ParseFloat(errors, 64)
+	if err != nil {
+		answer(w, 400, index{"message": err.Error()})
+		return
+	}
+	most, err := strconv.ParseFloat(limit, 64)
+	if err != nil {
+		answer(w, 400, index{"message": err.Error()})
+		return
+	}
+	v.trouble.Store(&trouble{share, most})
+	answer(w, 200, index{"errors": share, "limit": most})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {
