@@ -82,7 +82,12 @@ def _pages(
     }
     for name, (definition, offered) in crds.items():
         examples = {vendor: samples.part_of(texts[name, vendor], name) for vendor in offered}
-        made[f"reference/{kebab(name)}.md"] = reference.kind_page(definition, KINDS[name], examples)
+        made[f"reference/{kebab(name)}.md"] = reference.kind_page(
+            definition,
+            KINDS[name],
+            examples,
+            {v: [output for output, _ in found[name, v].publishes] for v in offered},
+        )
     for vendor in vendors:
         made[f"vendors/{vendor}.md"] = vendor_pages.vendor_page(
             [provider for key, provider in found.items() if key[1] == vendor],

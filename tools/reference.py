@@ -107,8 +107,13 @@ def _means(reason: str) -> str:
     return "not Ready, Stalled" if reason in STALLED else "not Ready"
 
 
-def kind_page(crd: Node, kind: Kind, examples: Mapping[str, str]) -> str:
-    """A kind: its portable fields, then each vendor's, then an example of each vendor."""
+def kind_page(
+    crd: Node, kind: Kind, examples: Mapping[str, str], outputs: Mapping[str, Sequence[str]]
+) -> str:
+    """A kind: an example, its portable fields, then each vendor's.
+
+    `examples` by vendor, empty where there is none; `outputs` are their names by vendor.
+    """
     names = crd["spec"]["names"]
     spec = _schema(crd)["properties"]["spec"]
     own = _without(spec, [*COMMON, *examples])
@@ -139,6 +144,11 @@ def kind_page(crd: Node, kind: Kind, examples: Mapping[str, str]) -> str:
             _fields(block),
             _told_rules(block),
         ]
+        if published := outputs.get(vendor):
+            names = ", ".join(f"`{name}`" for name in published)
+            parts.append(
+                f"Outputs: {names}; [{vendor}](../vendors/{vendor}.md) says what they are.\n"
+            )
     return "\n".join(part for part in parts if part)
 
 

@@ -93,6 +93,8 @@ def _provider(provider: type[Provider[Any, Any]], crd: Node, path: str, sample: 
     quirks += [_LISTED] * provider.lists
     if quirks:
         parts += ["### What to know\n", "".join(f"- {plain(quirk)}\n" for quirk in quirks)]
+    if provider.publishes:
+        parts += ["### Outputs\n", outputs_table(provider)]
     if provider.permissions:
         needs = "".join(f"- {plain(right)}\n" for right in provider.permissions)
         parts += ["### Rights that the credentials need\n", needs]
@@ -109,6 +111,12 @@ def _provider(provider: type[Provider[Any, Any]], crd: Node, path: str, sample: 
     if sample:
         parts += ["### Sample\n", f"`{path}`:\n", code(sample)]
     return parts
+
+
+def outputs_table(provider: type[Provider[Any, Any]]) -> str:
+    """What it publishes."""
+    rows = [(f"`{name}`", plain(text)) for name, text in provider.publishes]
+    return table(("Output", "What it is"), rows)
 
 
 def _about(provider: type[Provider[Any, Any]]) -> str:

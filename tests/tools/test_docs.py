@@ -97,6 +97,16 @@ def test_the_spelling_check_reads_what_people_read() -> None:
     assert all((ROOT / path).exists() for path in docs.READ_BY_PEOPLE)
 
 
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs/decisions"
+    numbered = sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+    linked = re.findall(r"\]\((\d+[^)]*)\)", (folder / "index.md").read_text())
+
+    assert linked == numbered
+    assert len({name[:3] for name in numbered}) == len(numbered)
+
+
 def test_every_alert_has_a_section_that_says_what_to_do() -> None:
     rules = yaml.safe_load((ROOT / "charts/auterity/alerts.yaml").read_text())["alerts"]
     page = (ROOT / "docs/alerts.md").read_text()

@@ -202,6 +202,9 @@ class Provider(ABC, Generic[P, S]):
     is). Strategy Rolling then uses it, since it is shorter than three steps of ours."""
     probes: ClassVar[bool] = False
     """Whether `probe` is implemented."""
+    publishes: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Every output that it may tell, and what it is: `Observed.outputs`, and `Observed.secrets`.
+    A part in angle brackets stands for a name, as in `<application>.clientId`."""
     poll_after: ClassVar[float] = 5.0
     """Seconds until a pending object is looked at again; grows to a minute."""
 

@@ -128,6 +128,13 @@ class PineconeIndex(Provider[PineconeIndexParams, PineconeSession]):
         "stateful fake; the requests of Pinecone's own SDK are held against the official "
         "descriptions 2026-01.alpha and 2026-04"
     )
+    publishes = (
+        ("name", "Name of the index."),
+        ("host", "Where its data is read and written."),
+        ("privateHost", "The same over a private endpoint, where there is one."),
+        ("dimension", "Number of dimensions."),
+        ("metric", "How similarity is measured."),
+    )
     quirks = (
         "Names have at most 45 characters: lower-case letters, digits and hyphens.",
         "A deleted index keeps its name until Pinecone has removed all of its data.",

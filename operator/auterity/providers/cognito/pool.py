@@ -87,6 +87,16 @@ class CognitoUserPool(Provider[CognitoUserPoolParams, AwsSession]):
         "against a stateful fake that holds requests and its own answers against botocore's "
         "service model and checks signatures; and against moto 5.2.5"
     )
+    publishes = (
+        ("issuer", "Issuer of the tokens."),
+        ("discoveryUrl", "The issuer's OpenID Connect document."),
+        ("userPoolId", "Id of the user pool."),
+        ("userPoolArn", "Its ARN."),
+        ("region", "Its region."),
+        ("domainUrl", "Where the login pages are, if it has a domain."),
+        ("<application>.clientId", "Client id of each application."),
+        ("<application>.clientSecret", "Its secret, if it has one; in the Secret only."),
+    )
     quirks = (
         "Deleting the pool deletes its users; it is retained by default.",
         (

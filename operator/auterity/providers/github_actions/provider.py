@@ -64,6 +64,7 @@ class GitHubActions(Provider[GitHubActionsBinding, GitHubSession]):
         "Contents: write and Workflows: write (workflows: content)",
     )
     proof = "a stateful fake that opens the sealed secrets, held against GitHub's own description"
+    publishes = (("repository", "The repository, as owner/name."),)
     quirks = (
         "A variable AUTERITY_<NAME> in the repository notes down what the binding holds.",
         "Policy Adopt takes over what a new binding names and what exists already.",

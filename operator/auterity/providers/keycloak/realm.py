@@ -113,6 +113,12 @@ class KeycloakRealm(Provider[KeycloakRealmParams, OAuthSession]):
         ),
     )
     proof = "Keycloak 26.7.3 itself; requests are also held against its official description"
+    publishes = (
+        ("issuer", "Issuer of the tokens."),
+        ("discoveryUrl", "The issuer's OpenID Connect document."),
+        ("<application>.clientId", "Client id of each application."),
+        ("<application>.clientSecret", "Its secret, unless it is public; in the Secret only."),
+    )
     quirks = (
         "Deleting the realm erases its users and keys. It is retained by default.",
         (

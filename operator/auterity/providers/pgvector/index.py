@@ -55,6 +55,16 @@ class PgvectorIndex(Provider[PgvectorIndexParams, PostgresqlSession]):
         "superuser, or what stands for it at a managed service, if the extension is yet to be made",
     )
     proof = "a real PostgreSQL 18 with pgvector 0.8"
+    publishes = (
+        ("dsn", "Connection string without user and password."),
+        ("host", "Name or address of the server."),
+        ("port", "Its port."),
+        ("database", "The database."),
+        ("schema", "Schema of the table."),
+        ("table", "The table that holds the vectors."),
+        ("column", "Its column of vectors."),
+        ("operator", "The operator that a query orders by to use the index, such as <=>."),
+    )
     quirks = (
         "halfvec needs pgvector 0.7.",
         "Before pgvector 0.8.2, building an hnsw index in parallel can overrun memory.",

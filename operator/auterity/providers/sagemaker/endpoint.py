@@ -83,6 +83,12 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         "against a stateful fake that holds requests and its own answers against botocore's "
         "service models and checks signatures; and against moto 5.2.5 with IAM enforced"
     )
+    publishes = (
+        ("endpointName", "Name that InvokeEndpoint is called with."),
+        ("endpointArn", "ARN of the endpoint."),
+        ("url", "Where requests are sent, signed for the service sagemaker."),
+        ("region", "Region of the endpoint."),
+    )
     quirks = (
         (
             "Creating or updating an endpoint takes 3 to 15 minutes; until then it cannot be "
