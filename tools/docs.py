@@ -19,6 +19,8 @@ ROOT: Final = Path(__file__).parents[1]
 OUT: Final = ROOT / "build" / "docs"
 READ_BY_PEOPLE: Final = ("README.md", "docs", "samples")
 """What is checked for misspelt words."""
+NAMES: Final = ("AKS",)
+"""Names that the spelling check takes for mistakes."""
 NAVIGATION: Final[Mapping[str, tuple[str, ...]]] = {
     "Home": ("index.md", "quick-start.md", "install.md", "concepts.md", "use-cases.md"),
     "Guides": ("demo.md", "cli.md", "gitops/index.md", "gitops/*.md", "ci/*.md", "*.md"),
@@ -48,6 +50,8 @@ NAVIGATION: Final[Mapping[str, tuple[str, ...]]] = {
 pattern it fits."""
 
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+_OUTWARDS: Final = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<path>\.\./[^)#\s]+)(#[^)]*)?\)")
 
 app = cyclopts.App(name="python -m tools.docs", help="Build the documentation site.")
 
@@ -84,6 +88,23 @@ def configuration(base: str, sections: Mapping[str, list[str]]) -> str:
     return base.replace("[project]\n", f"[project]\nnav = [{entries}]\n", 1)
 
 
+def inside(page: Path, root: Path) -> str:
+    """A page's text, with links to files of the repository outside of the site as plain words.
+
+    Raises ValueError if such a file does not exist.
+    """
+
+    def plain(link: re.Match[str]) -> str:
+        target = (page.parent / link["path"]).resolve()
+        if target.is_relative_to(root.resolve()):
+            return link[0]
+        if not target.exists():
+            raise ValueError(f"{page.relative_to(root)}: {link['path']} does not exist")
+        return link["text"]
+
+    return _OUTWARDS.sub(plain, page.read_text())
+
+
 class _Loads(html.parser.HTMLParser):
     """What a page makes a browser load from elsewhere."""
 
@@ -117,11 +138,14 @@ def build() -> None:
         programs = install("docs") / "bin"
     except InstallError as reason:
         sys.exit(str(reason))
-    _run([str(programs / "codespell"), *(str(ROOT / path) for path in READ_BY_PEOPLE)])
+    words = f"--ignore-words-list={','.join(NAMES).lower()}"
+    _run([str(programs / "codespell"), words, *(str(ROOT / path) for path in READ_BY_PEOPLE)])
     shutil.rmtree(OUT, ignore_errors=True)
     docs = OUT / "docs"
     shutil.copytree(ROOT / "docs", docs)
     pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")}
+    for page in pages:
+        (docs / page).write_text(inside(ROOT / "docs" / page, ROOT / "docs"))
     config = OUT / "zensical.toml"
     config.write_text(configuration((ROOT / "zensical.toml").read_text(), navigation(pages)))
     _run([str(programs / "zensical"), "build", "--strict", "--clean", f"--config-file={config}"])

@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 _BOUNDARY: Final = re.compile(r"^---\n", re.MULTILINE)
+_BLOCK: Final = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 Manifest = dict[str, Any]
 
@@ -22,6 +23,12 @@ def parts(text: str) -> Iterator[tuple[str, Manifest]]:
 def part_of(text: str, kind: str) -> str:
     """The first document of a kind in a sample, as it is written; empty if there is none."""
     return next((part for part, document in parts(text) if document["kind"] == kind), "")
+
+
+def on_page(page: str) -> list[Manifest]:
+    """The whole manifests in a Markdown page; fragments of them are left out."""
+    found = [document for block in _BLOCK.findall(page) for _, document in parts(block)]
+    return [document for document in found if "apiVersion" in document]
 
 
 def every(root: Path) -> list[Path]:

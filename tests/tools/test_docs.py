@@ -97,6 +97,26 @@ def test_the_spelling_check_reads_what_people_read() -> None:
     assert all((ROOT / path).exists() for path in docs.READ_BY_PEOPLE)
 
 
+def test_links_out_of_the_site_become_plain_words(tmp_path: Path) -> None:
+    (tmp_path / "docs/sub").mkdir(parents=True)
+    (tmp_path / "there.yaml").touch()
+    page = tmp_path / "docs/sub/page.md"
+    page.write_text("[a](../other.md) [`b`](../../there.yaml) [c](https://example.com) [d](#e)")
+
+    assert docs.inside(page, tmp_path / "docs") == (
+        "[a](../other.md) `b` [c](https://example.com) [d](#e)"
+    )
+
+
+def test_a_link_out_of_the_site_must_lead_somewhere(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs/page.md"
+    page.write_text("[a](../gone.yaml)")
+
+    with pytest.raises(ValueError, match=r"page\.md: \.\./gone\.yaml does not exist"):
+        docs.inside(page, tmp_path / "docs")
+
+
 def test_every_decision_is_in_the_index() -> None:
     folder = ROOT / "docs/decisions"
     numbered = sorted(path.name for path in folder.glob("[0-9]*.md"))
@@ -123,11 +143,7 @@ def test_pages_name_no_metric_that_is_not_told() -> None:
 
 @pytest.mark.parametrize("path", MANIFEST_PAGES, ids=str)
 def test_manifests_on_pages_are_what_the_operator_takes(path: Path) -> None:
-    blocks = re.findall(
-        r"^```yaml\n(.*?)^```$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL
-    )
-    found = [document for block in blocks for _, document in samples.parts(block)]
-    whole = [document for document in found if "apiVersion" in document]
+    whole = samples.on_page((ROOT / path).read_text())
     for document in whole:
         check(document)
 
@@ -137,7 +153,8 @@ def test_manifests_on_pages_are_what_the_operator_takes(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=str)
 def test_commands_on_pages_name_what_exists(path: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for line in re.findall(r"^\$ (.*)$", (ROOT / path).read_text(), re.MULTILINE):
+    text = (ROOT / path).read_text().replace("\\\n", " ")
+    for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE):
         for word in shlex.split(line, comments=True):
             if word.startswith(("samples/", "crds/", "charts/")):
                 assert (ROOT / word).exists(), line
