@@ -9,13 +9,14 @@ import tempfile
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from auterity.api import GROUP, crd
 from auterity.api.kinds import KINDS
+from auterity.engine.cluster import ClusterUnavailable
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 from tests.example.provider import ExampleConnection, ExampleIndexParams
 from tools import golang, manifests
@@ -165,9 +166,11 @@ class Rig:
             await self._kube.call("POST", path, manifest)
         while True:
             body, dry = self._index("trial", "10m"), {"dryRun": "All"}
-            made = await self._call("POST", self.path, body, params=dry)
-            if made["metadata"].get("finalizers"):
-                return
+            # A policy that the API server does not know yet in full is answered with 503.
+            with suppress(ClusterUnavailable):
+                made = await self._call("POST", self.path, body, params=dry)
+                if made["metadata"].get("finalizers"):
+                    return
             await asyncio.sleep(0.1)
 
     def cpu_seconds(self) -> float:
