@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import ssl
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -94,6 +95,9 @@ class Webhook:
             problem = await self._look(folder)
         except (KubeError, ClusterUnavailable, Failure) as error:
             problem = str(error)
+        except Exception as error:  # noqa: BLE001 - to be looked at again all the same
+            # What it says might quote a key.
+            problem = f"{type(error).__name__} at {frames_of(error)[-1]}"
         if problem is not None and problem != self._told:
             log.warning("admission waits: %s", problem)
         self._told = problem
@@ -112,7 +116,9 @@ class Webhook:
         if certificate != self._served:
             if renewed and self._served is not None:
                 await asyncio.sleep(SEEN_AFTER)
-            self._write(folder, certificate)
+            if not _fits(certificate):
+                return f"Secret {self._secret!r} holds no certificate with its key: delete it"
+            _write(folder, certificate)
             self._served = certificate
         return None
 
@@ -134,13 +140,6 @@ class Webhook:
             content_type=MERGE_PATCH,
         )
         return True
-
-    @staticmethod
-    def _write(folder: Path, certificate: Certificate) -> None:
-        for name, text in (("tls.key", certificate.key), ("tls.crt", certificate.chain)):
-            file = folder / name
-            file.touch(mode=0o600)
-            file.write_text(text)
 
     async def answer(self, request: Mapping[str, Any], **_: Any) -> JSON:
         """The answer to an AdmissionReview. Never fails: a bug here must stop nobody."""
@@ -178,6 +177,25 @@ class Webhook:
             return Advice() if old is None else self._adviser.on_deletion(old)
         new = _subject(asked.get("object"), asked)
         return Advice() if new is None else self._adviser.on_write(new, old)
+
+
+def _write(folder: Path, certificate: Certificate) -> tuple[Path, Path]:
+    chain, key = folder / "tls.crt", folder / "tls.key"
+    for file, text in ((key, certificate.key), (chain, certificate.chain)):
+        file.touch(mode=0o600)
+        file.write_text(text)
+    return chain, key
+
+
+def _fits(certificate: Certificate) -> bool:
+    """Whether it can be served with: one that cannot would end the server."""
+    with tempfile.TemporaryDirectory(prefix="auterity-") as name:
+        try:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*_write(Path(name), certificate))
+        except ssl.SSLError:
+            return False
+    return True
 
 
 def served_names(configuration: JSON) -> list[str]:

@@ -112,10 +112,13 @@ def issue(names: Sequence[str], now: datetime, held: Mapping[str, str]) -> dict[
 
 def _authority(held: Mapping[str, str], now: datetime) -> dict[str, str] | None:
     """The authority that a Secret holds, if it can still sign."""
+    from cryptography import x509
+
     try:
         if now >= datetime.fromisoformat(held["authorityRenewedAfter"]):
             return None
         _loaded_key(held["ca.key"])
+        x509.load_pem_x509_certificates(held["ca.crt"].encode())
     except (KeyError, ValueError):
         return None
     return {name: held[name] for name in ("ca.crt", "ca.key", "authorityRenewedAfter")}

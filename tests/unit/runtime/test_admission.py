@@ -186,6 +186,34 @@ async def test_at_rest_nothing_is_written(
     assert [method for method, _ in server.requests[before:]] == ["GET", "GET"]
 
 
+async def test_a_spoilt_certificate_is_told_of_and_not_served(
+    server: ApiServer, kube: Kube, tmp_path, caplog: pytest.LogCaptureFixture
+):
+    server.says(CONFIGURATION)
+    server.refuses(404, "no secret yet")
+    server.says({"metadata": {"resourceVersion": "1"}})
+    server.says({})
+    it = hook(kube)
+    assert await it._renew(tmp_path)
+    kept, patched = server.bodies[2], server.bodies[3]
+    served = (tmp_path / "tls.crt").read_text()
+    server.answers.clear()
+    server.says({**CONFIGURATION, "webhooks": patched["webhooks"]})
+    spoilt = {**kept["data"], "tls.crt": base64.b64encode(b"nothing").decode()}
+    server.says({"metadata": {"uid": "uid-of-it", "resourceVersion": "2"}, "data": spoilt})
+    assert not await it._renew(tmp_path)
+    assert "Secret 'hook-admission' holds no certificate with its key: delete it" in caplog.text
+    assert (tmp_path / "tls.crt").read_text() == served
+
+
+async def test_a_bug_in_the_look_is_told_and_looked_at_again(
+    server: ApiServer, kube: Kube, tmp_path, caplog: pytest.LogCaptureFixture
+):
+    server.says({"metadata": {"resourceVersion": "1"}, "webhooks": [{"secret-kR93": "x"}]})
+    assert not await hook(kube)._renew(tmp_path)
+    assert "KeyError at runtime/admission.py" in caplog.text
+
+
 async def test_what_it_waits_for_is_told_once(
     server: ApiServer, kube: Kube, tmp_path, caplog: pytest.LogCaptureFixture
 ):

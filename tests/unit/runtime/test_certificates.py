@@ -117,7 +117,12 @@ async def test_other_names_and_a_spoilt_secret_need_a_new_one(store: Store, tmp_
     assert second.authorities == first.authorities
     await greet(second, first, "other.ops.svc", tmp_path)
     assert store.data is not None
-    for spoilt in ({}, {"ca.crt": "x"}, {**store.data, "renewedAfter": "soon"}):
+    for spoilt in (
+        {},
+        {"ca.crt": "x"},
+        {**store.data, "renewedAfter": "soon"},
+        {**store.data, "ca.crt": "x", "names": "[]"},
+    ):
         store.data = dict(spoilt)
         await greet(*[await made(store)] * 2, NAMES[0], tmp_path)
 
