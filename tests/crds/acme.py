@@ -1,6 +1,6 @@
 """A vendor of this test's own, so that every rule of the schema has something to refuse."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ class Shard(Model):
 class Extras(Model):
     """What Acme adds to every kind."""
 
-    one_of = ("tier", "pods")
+    one_of: ClassVar[tuple[str, ...]] = ("tier", "pods")
 
     tier: ShortText | None = None
     """Serverless tier."""

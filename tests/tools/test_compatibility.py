@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import yaml
@@ -12,6 +12,7 @@ from pydantic import Field
 from auterity.api import crd
 from auterity.api.fields import IMMUTABLE, ShortText
 from auterity.api.kinds import KINDS
+from auterity.api.schema import RULES
 from auterity.api.vector_index import VectorIndex
 from tests.crds.acme import Extras, acme, zenith
 from tools import compatibility
@@ -337,14 +338,14 @@ MORE = "[has(self.a), has(self.c), has(self.b)].filter(x, x).size()"
 
 MANY: Node = {
     "properties": {"a": {}, "b": {}, "c": {}},
-    compatibility.RULES: [{"rule": f"{MORE} <= 1"}],
+    RULES: [{"rule": f"{MORE} <= 1"}],
 }
 
 
 class Wider(Extras):
     """Acme with one way more, and with more that cannot change."""
 
-    one_of = ("tier", "pods", "byoc")
+    one_of: ClassVar[tuple[str, ...]] = ("tier", "pods", "byoc")
 
     byoc: Annotated[ShortText | None, IMMUTABLE] = None
     """Your own account. Cannot change."""
@@ -366,8 +367,8 @@ def test_a_new_vendor_and_new_choices_change_rules_and_break_nobody() -> None:
 
 
 def test_a_choice_that_may_be_left_out_breaks_nobody() -> None:
-    old = {"properties": {}, compatibility.RULES: [{"rule": f"{COUNTED} == 1"}]}
-    new = {"properties": {"c": {}}, compatibility.RULES: [{"rule": f"{MORE} <= 1"}]}
+    old = {"properties": {}, RULES: [{"rule": f"{COUNTED} == 1"}]}
+    new = {"properties": {"c": {}}, RULES: [{"rule": f"{MORE} <= 1"}]}
     assert list(compatibility._ruled(old, new)) == []
     assert len(list(compatibility._ruled(new, old))) == 1
     assert list(compatibility._ruled({"properties": {"a": {}}}, MANY)) == []
@@ -377,7 +378,7 @@ def test_a_choice_of_fewer_is_found() -> None:
     class Narrower(Wider):
         """Acme, where one way is none any more."""
 
-        one_of = ("tier", "byoc")
+        one_of: ClassVar[tuple[str, ...]] = ("tier", "byoc")
 
     narrower: Any = type("NarrowerIndex", (Narrower, VectorIndex), {"__doc__": "Acme's."})
     old, new = (crd.integration(KIND, {"acme": params}) for params in (WiderIndex, narrower))

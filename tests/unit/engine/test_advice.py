@@ -10,6 +10,7 @@ from pydantic import Field
 from auterity.api.annotations import FORGET
 from auterity.api.fields import Deprecated, Keyed, Model
 from auterity.engine.advice import Advice, Adviser
+from auterity.engine.contract import Provider
 from auterity.engine.declared import connectors
 from auterity.engine.subject import Key, Subject
 from auterity.providers.catalogue import catalogue
@@ -63,7 +64,7 @@ class ByName(Unmarked):
     """The name is the id, and nothing tells whose it is."""
 
     vendor = "named"
-    locate = ShelfIndex.__mro__[1].locate
+    locate = Provider.locate
 
 
 PROVIDERS = {("VectorIndex", provider.vendor): provider for provider in (ShelfIndex, Rack, ByName)}

@@ -124,14 +124,17 @@ async def test_other_names_and_a_spoilt_secret_need_a_new_one(store: Store, tmp_
         {**store.data, "ca.crt": "x", "names": "[]"},
     ):
         store.data = dict(spoilt)
-        await greet(*[await made(store)] * 2, NAMES[0], tmp_path)
+        found = await made(store)
+        await greet(found, found, NAMES[0], tmp_path)
 
 
-async def test_it_gives_up_where_others_write_all_the_time(store: Store):
+async def test_it_gives_up_where_others_write_all_the_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     async def write(*_: object) -> str:
         raise Busy("someone else was faster")
 
-    store.write = write  # type: ignore[method-assign]  # for this test
+    monkeypatch.setattr(store, "write", write)
     with pytest.raises(Busy, match="hook-admission"):
         await made(store)
 
@@ -143,6 +146,6 @@ async def test_nothing_tells_the_keys(store: Store):
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(certificates.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"install auterity\[admission\]"):
         certificates.must_be_installed()
