@@ -52,7 +52,7 @@ def check(
     data = {
         "checked": len(ours),
         "passedOver": len(manifests) - len(ours),
-        "faults": [asdict(fault) for fault in found],
+        "faults": [{k: v for k, v in asdict(one).items() if k != "where"} for one in found],
     }
     told = f"{summary}: {errors} errors, {len(found) - errors} warnings"
     parts = [table(found), told] if found else [f"{summary}: no fault found"]

@@ -1,8 +1,9 @@
 """Manifests in files: read with the lines on which everything stands."""
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -39,6 +40,8 @@ class Fault:
     message: str
     severity: str = "error"
     """error or warning."""
+    where: Where = dataclasses.field(default=(), repr=False)
+    """The same path in steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,9 @@ class Manifest:
     """One object of a file."""
 
     file: str
-    data: JSON = field(repr=False)
+    data: JSON = dataclasses.field(repr=False)
     """It may hold secrets."""
-    lines: dict[Where, int] = field(repr=False)
+    lines: dict[Where, int] = dataclasses.field(repr=False)
     """Where everything stands, counted from 1."""
 
     @property
@@ -98,7 +101,7 @@ class Manifest:
     def fault(self, where: Where, message: str, severity: str = "error") -> Fault:
         """Something wrong with a field of it."""
         return Fault(
-            self.file, self.line(where), self.label, dotted(where), message, severity=severity
+            self.file, self.line(where), self.label, dotted(where), message, severity, where
         )
 
 
@@ -132,6 +135,7 @@ def parse(file: str, text: str) -> tuple[list[Manifest], list[Fault]]:
     try:
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None  # noqa: S101 - check_node says so
             lines: dict[Where, int] = {}
             twins = [
                 Fault(file, line, "", dotted(where), "is given twice")

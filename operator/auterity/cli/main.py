@@ -13,6 +13,8 @@ app = App(name="auterity", version=__version__, help="Integrations as Kubernetes
 # One module a command, named like it. `--help` reads only the words given here.
 app.command("auterity.cli.run:run", help="Run the operator, with KUBECONFIG or in a cluster.")
 app.command("auterity.cli.check:app", name="check", help="Validate manifests without a cluster.")
+app.command("auterity.cli.plan:app", name="plan", help="Show what would change at the vendors.")
+app.command("auterity.cli.imports:app", name="import", help="Write manifests of what exists.")
 app.command("auterity.cli.crds:crds", help="Print or write the CustomResourceDefinitions.")
 app.command("auterity.cli.providers:providers", help="List kinds, vendors and their proof.")
 app.command("auterity.cli.completion:completion", help="Print the script that completes commands.")

@@ -24,7 +24,10 @@ from auterity.engine.declared import connectors, vendor_of
 from auterity.engine.drift import Memory, unknown_paths
 from auterity.providers import catalogue
 
-CONNECTIONS: Final = {"Connection": ConnectionSpec, "ClusterConnection": ClusterConnectionSpec}
+CONNECTIONS: Final[Mapping[str, type[ConnectionSpec]]] = {
+    "Connection": ConnectionSpec,
+    "ClusterConnection": ClusterConnectionSpec,
+}
 _NAME: Final = TypeAdapter(ObjectName)
 Tell = Callable[[Where, str], Fault]
 
