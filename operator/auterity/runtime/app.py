@@ -40,7 +40,7 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
     health = Health(
         metrics.registry,
         alive=lambda: True,
-        ready=lambda: operator.synced and advises.is_set() and not operator.stopping,
+        ready=lambda: operator.started and advises.is_set() and not operator.stopping,
     )
     await health.start(host, port)
     try:

@@ -78,6 +78,8 @@ class Operator:
         """What is served."""
         self.store = Store()
         self.synced = False
+        self.started = False
+        """Whether it has joined the other replicas and begun to visit."""
         self.stopping = False
         self._renewed: set[Key] = set()
         """Connections whose credentials were written and have not proved good since."""
@@ -146,6 +148,7 @@ class Operator:
         self.synced = True
         await self.members.join()
         self.schedule.start()
+        self.started = True
         log.info("started", extra={"object": f"{len(self.store)} objects of {identity}"})
 
     async def stop(self) -> None:
