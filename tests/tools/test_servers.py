@@ -13,12 +13,14 @@ from botocore.exceptions import ClientError
 
 from tools.loopback import request
 from tools.servers.alertmanager import Alertmanager
+from tools.servers.chroma import Chroma
 from tools.servers.keycloak import Keycloak
 from tools.servers.mailpit import Mailpit
 from tools.servers.ministack import Ministack
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
 from tools.servers.server import Server
+from tools.servers.weaviate import Weaviate
 
 S = TypeVar("S", bound=Server)
 
@@ -121,6 +123,32 @@ def test_alertmanager_takes_over_a_new_configuration(
 def _receivers(alertmanager: Alertmanager) -> list[str]:
     receivers = json.loads(request("GET", f"{alertmanager.url}/api/v2/receivers"))
     return [receiver["name"] for receiver in receivers]
+
+
+def test_weaviate_keeps_a_collection(start: Callable[[type[Weaviate]], Weaviate]) -> None:
+    weaviate = start(Weaviate)
+    with pytest.raises(OSError, match="401"):
+        request("GET", f"{weaviate.url}/v1/schema")
+    made = json.dumps({"class": "Docs", "vectorizer": "none"}).encode()
+    headers = {"Authorization": f"Bearer {weaviate.key}"}
+    request("POST", f"{weaviate.url}/v1/schema", made, headers)
+    assert json.loads(request("GET", f"{weaviate.url}/v1/schema/Docs", headers=headers))
+
+    weaviate.reset()
+
+    schema = json.loads(request("GET", f"{weaviate.url}/v1/schema", headers=headers))
+    assert schema["classes"] == []
+
+
+def test_chroma_keeps_a_collection(start: Callable[[type[Chroma]], Chroma]) -> None:
+    chroma = start(Chroma)
+    place = f"{chroma.url}/api/v2/tenants/default_tenant/databases/default_database/collections"
+    request("POST", place, json.dumps({"name": "docs"}).encode())
+    assert [held["name"] for held in json.loads(request("GET", place))] == ["docs"]
+
+    chroma.reset()
+
+    assert json.loads(request("GET", place)) == []
 
 
 def test_mailpit_keeps_the_mail_it_gets(start: Callable[[type[Mailpit]], Mailpit]) -> None:

@@ -1,14 +1,25 @@
 """`python -m tools.servers`: install every server and say which this machine cannot have."""
 
 from tools.servers.alertmanager import Alertmanager
+from tools.servers.chroma import Chroma
 from tools.servers.keycloak import Keycloak
 from tools.servers.mailpit import Mailpit
 from tools.servers.ministack import Ministack
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
 from tools.servers.server import Server
+from tools.servers.weaviate import Weaviate
 
-SERVERS: tuple[type[Server], ...] = (Alertmanager, Keycloak, Mailpit, Ministack, Moto, Postgres)
+SERVERS: tuple[type[Server], ...] = (
+    Alertmanager,
+    Chroma,
+    Keycloak,
+    Mailpit,
+    Ministack,
+    Moto,
+    Postgres,
+    Weaviate,
+)
 
 for server in SERVERS:
     print(server.available() or f"{server.name}: ready", flush=True)
