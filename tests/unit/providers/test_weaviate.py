@@ -1,0 +1,159 @@
+"""What is special of Weaviate: its wording, its spelling of names, the mark in the description."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from auterity.api.connection import RateLimit
+from auterity.engine.calls import Door
+from auterity.engine.contract import Access
+from auterity.engine.errors import Conflict, NotFound, Rejected, Unavailable
+from auterity.engine.limits import Budget
+from auterity.providers.weaviate import WeaviateConnection, WeaviateIndex, WeaviateIndexParams
+from auterity.transport.http import Answer
+from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
+from tests.contract.openapi import Description, specs_missing
+from tests.fakes.server import FakeServer
+from tests.fakes.weaviate import Weaviate
+
+MARK = "testcluster/team/docs"
+CONNECTION = WeaviateConnection(endpoint="http://127.0.0.1:1")
+
+
+async def opened(url: str = "http://127.0.0.1:1") -> WeaviateIndex:
+    limit = RateLimit(per_second=10000, burst=10000, concurrent=50)
+    access = Access(
+        door=Door("weaviate", "test", Budget(limit), Recorder()),
+        secrets=MemoryCluster().secret_store(NAMESPACE),
+        allow_insecure=True,
+    )
+    return WeaviateIndex(await WeaviateConnection(endpoint=url).open(access))
+
+
+def wanted(name: str = "Docs", **spec: Any) -> WeaviateIndexParams:
+    return WeaviateIndexParams.model_validate({"name": name, "dimension": 8, **spec})
+
+
+def collection(**more: Any) -> dict[str, Any]:
+    vector = {"vectorIndexType": "hnsw", "vectorIndexConfig": {"distance": "dot"}}
+    return {"class": "Docs", "vectorConfig": {"default": vector}, **more}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "failure", "words"),
+    [
+        (404, None, NotFound, "knows no such object"),
+        (404, {"code": 404, "message": "path /v2 was not found"}, Unavailable, "endpoint right"),
+        (422, {"error": [{"message": "class name Docs already exists"}]}, Conflict, "Docs already"),
+        (422, {"error": [{"message": "a"}, {"message": "b"}]}, Rejected, ": a; b"),
+    ],
+)
+def test_failures_are_told_by_what_weaviate_says(
+    status: int, body: Any, failure: type[Exception], words: str
+):
+    found = CONNECTION.failure(Answer(status, {}, body))
+    assert type(found) is failure
+    assert words in str(found)
+
+
+async def test_names_are_found_as_weaviate_spells_them():
+    provider = await opened()
+    assert await provider.locate(wanted("docs_v2")) == "Docs_v2"
+
+
+async def test_without_a_key_whoever_asks_is_the_identity():
+    server = FakeServer()
+
+    async def schema(*_: object) -> web.Response:
+        return web.json_response({"classes": []})
+
+    server.route("GET", "/v1/schema", schema)
+    provider = await opened(await server.start())
+    assert (await provider.session.verify()).name == "whoever asks at 127.0.0.1"
+    await provider.session.close()
+    await server.stop()
+
+
+@pytest.mark.parametrize("text", ["", "Articles", "Two\nlines", "auterity: not a mark\nof ours"])
+async def test_the_mark_stands_below_the_description(text: str):
+    provider = await opened()
+    body = provider.encode(wanted(description=text or None), MARK)
+    seen = provider.decode(collection(description=body["description"]))
+    assert (seen.owner, seen.actual.description) == (MARK, text or None)
+    assert seen.actual.dimension == 8
+
+
+async def test_a_description_without_a_mark_is_nobodys():
+    provider = await opened()
+    seen = provider.decode(collection(description="Made by hand"))
+    assert (seen.owner, seen.actual.description) == (None, "Made by hand")
+
+
+async def test_a_mark_that_was_spoilt_by_hand_is_read_as_far_as_it_goes():
+    provider = await opened()
+    seen = provider.decode(collection(description=f"auterity: {MARK} dimension=many and more"))
+    assert seen.owner == MARK
+    assert "dimension" not in seen.actual.model_fields_set
+
+
+async def test_the_declared_vector_is_known_among_several():
+    provider = await opened()
+    vectors = {name: collection()["vectorConfig"]["default"] for name in ("a", "b")}
+    seen = provider.decode(
+        collection(vectorConfig=vectors, description=f"auterity: {MARK} vector=b")
+    )
+    assert seen.actual.vector_name == "b"
+    seen = provider.decode(
+        collection(vectorConfig=vectors, description=f"auterity: {MARK} vector=c")
+    )
+    assert seen.actual.vector_name is None
+    seen = provider.decode(collection(vectorConfig=vectors))
+    assert not {"vector_name", "metric"} & seen.actual.model_fields_set
+
+
+async def test_a_collection_of_an_older_application_has_one_vector_without_a_name():
+    provider = await opened()
+    want = wanted(vectorName="", vectorizer={"module": "text2vec-x", "settings": {"n": "2"}})
+    body = provider.encode(want, MARK)
+    assert (body["vectorizer"], body["moduleConfig"]) == ("text2vec-x", {"text2vec-x": {"n": 2}})
+    seen = provider.decode(body)
+    assert (seen.owner, seen.actual.vector_name) == (MARK, "")
+    assert seen.actual.vectorizer == want.vectorizer
+
+
+@pytest.mark.skipif(specs_missing() is not None, reason=specs_missing() or "")
+@pytest.mark.parametrize("more", [{}, *(edit.patch["weaviate"] for edit in Weaviate.edits)])
+async def test_what_is_sent_is_what_the_official_description_names(more: dict[str, Any]):
+    description = Description.load("weaviate.swagger.json")
+    assert description is not None
+    spec = {**Weaviate.spec["weaviate"], **more}
+    spec = {name: value for name, value in spec.items() if value is not None}
+    spec = {
+        name: {**Weaviate.spec["weaviate"].get(name, {}), **value}
+        if isinstance(value, dict)
+        else value
+        for name, value in spec.items()
+    }
+    properties = {
+        name: {**Weaviate.spec["weaviate"]["properties"].get(name, {}), **of}
+        for name, of in spec["properties"].items()
+    }
+    body = (await opened()).encode(wanted(**{**spec, "properties": properties}), MARK)
+    kind = "application/json"
+    for method, path in (("POST", "/schema"), ("PUT", "/schema/Docs")):
+        found = description.check(method, path, query={}, content_type=kind, body=body)
+        assert found is None
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "flat", "dynamic"])
+async def test_what_is_told_of_a_plain_collection_could_be_declared(kind: str):
+    provider = await opened()
+    body = provider.encode(wanted(indexType=kind), MARK)
+    body["multiTenancyConfig"] = {"enabled": False, "autoTenantCreation": False}
+    body["shardingConfig"] = {"desiredCount": 0}
+    seen = provider.decode(body).actual
+    told = {name: getattr(seen, name) for name in seen.model_fields_set}
+    assert (told["hnsw"] is None, told["shards"]) == (kind != "hnsw", None)
+    assert told["multi_tenancy"].model_fields_set == {"enabled"}
+    assert told["quantization"] == (None if kind == "dynamic" else "none")
