@@ -247,6 +247,13 @@ class QdrantIndex(RestProvider[QdrantIndexParams]):
         "stateful fake; every request is held against the official description of Qdrant 1.19, "
         "as is every answer of the fake"
     )
+    publishes = (
+        ("collection", "Name of the collection."),
+        ("endpoint", "Base URL of the REST interface."),
+        ("vectorName", "Name of the vector within every point, unless it has none."),
+        ("dimension", "Number of dimensions."),
+        ("metric", "How similarity is measured."),
+    )
     quirks = (
         "Qdrant 1.16 or newer: older servers keep no metadata, and so no owner's mark.",
         'Names have at most 255 characters, none of them one of < > : " / \\ | ? *.',
@@ -438,6 +445,8 @@ def _quantization_seen(told: JSON | None) -> QdrantQuantization:
         # Qdrant 1.19 has a newer word, which goes before.
         "always_ram": placed == "pinned" if placed else bool(options.get("always_ram")),
     }
+    if method == UNQUANTIZED:
+        del seen["always_ram"]
     return QdrantQuantization.model_construct(**seen)
 
 
@@ -449,8 +458,11 @@ def _vector(told: JSON, declared: str | None) -> JSON:
         name, vector = declared, told[declared]
     elif len(told) == 1:
         ((name, vector),) = told.items()
-    else:
+    elif declared is None:
         return {}
+    else:
+        # What was declared is not there.
+        return {"vector_name": None, "dimension": None}
     return {
         "vector_name": name,
         "dimension": vector["size"],

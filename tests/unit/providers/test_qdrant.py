@@ -19,6 +19,7 @@ from auterity.providers.qdrant import (
     QdrantConnection,
     QdrantIndex,
     QdrantIndexParams,
+    QdrantQuantization,
 )
 from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
 from tests.fakes.qdrant import KEY, QdrantNode
@@ -192,3 +193,15 @@ async def test_what_is_not_there_is_not_updated_and_may_be_deleted(provider: Qdr
     with pytest.raises(NotFound, match="doesn't exist"):
         await provider.update("docs", wanted(), frozenset(), MARK)
     await provider.delete("docs")
+
+
+async def test_what_is_told_of_a_plain_collection_could_be_declared(
+    node: QdrantNode, provider: QdrantIndex
+):
+    node.make("docs", {"vectors": DENSE})
+    found = await provider.read("docs")
+    assert found is not None
+    told = found.actual.quantization
+    assert told is not None
+    assert QdrantQuantization.model_validate(told.model_dump(exclude_none=True)) == told
+    assert "always_ram" not in told.model_fields_set
