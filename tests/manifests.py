@@ -15,7 +15,13 @@ Manifest = dict[str, Any]
 
 BLOCKS = connectors(catalogue().values())
 """The connection blocks by vendor."""
-OTHERS = {"Deployment", "Namespace", "Secret", "Service"}
+OTHERS = {
+    "Deployment",
+    "Secret",
+    "Service",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 """What stands beside our own kinds."""
 
 

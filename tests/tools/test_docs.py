@@ -1,5 +1,6 @@
 """The documentation site: its navigation, and what must not get into it."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from auterity.api import annotations
+from auterity.cli.run import run
 from auterity.engine.conditions import Reason
 from tests.manifests import check
 from tools import docs, metrics_page, reference, samples, source_docs
@@ -132,6 +134,24 @@ def test_every_alert_has_a_section_that_says_what_to_do() -> None:
     page = (ROOT / "docs/alerts.md").read_text()
 
     assert re.findall(r"^## (Auterity\w+)$", page, re.MULTILINE) == [r["alert"] for r in rules]
+
+
+def test_pages_name_no_reason_that_does_not_exist() -> None:
+    page = (ROOT / "docs/concepts.md").read_text()
+    table = page.partition("## Failures")[2].partition("##")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    assert named
+    assert set(named) <= {str(reason) for reason in Reason}
+
+
+def test_every_option_of_the_operator_that_pages_name_exists() -> None:
+    options = {f"--{name.replace('_', '-')}" for name in inspect.signature(run).parameters}
+    page = (ROOT / "docs/operations.md").read_text()
+    named = set(re.findall(r"^\| `(--[a-z-]+)` \|", page, re.MULTILINE))
+
+    assert named
+    assert named <= options
 
 
 def test_pages_name_no_metric_that_is_not_told() -> None:
