@@ -24,11 +24,9 @@ What each state of an object means to the tools that wait for it. It is the same
 `Ready` is the object's condition; next to it stand the reason and what kstatus looks at besides:
 `Stalled` (only a person can mend it) or `Reconciling` (the operator goes on by itself).
 
-- **kstatus** judges for Flux, `kubectl apply --prune` tools, Helm 4 and others; no object needs a
-  check of its own there.
-- **Argo CD** judges by the check in [argocd-cm.yaml](argocd-cm.yaml). Without it, custom resources
-  have no health there, and sync waves do not wait for them. A state under which an Application
-  stays `Progressing` or `Suspended` holds back the next wave; `Degraded` fails the sync.
+- **kstatus** judges for Flux, Helm 4 and others, which need nothing from you.
+- **Argo CD** judges by the check in [argocd-cm.yaml](argocd-cm.yaml). `Progressing` and `Suspended`
+  hold back the next wave; `Degraded` fails the sync.
 - **Flux**: what a Kustomization with `wait: true`, or a HelmRelease, does. Where it waits, it does
   so until its `timeout`, and then fails.
 - **`kubectl wait --for=condition=Ready`** returns only when the condition is True and of the newest
