@@ -16,7 +16,7 @@ endef
 
 .PHONY: help
 help: ## List the targets.
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 .PHONY: setup
@@ -66,11 +66,17 @@ programs: $(READY) ## Build and install, into the cache, what the tests start.
 	$(call part,control plane,$(BIN)/python -m tools.controlplane build)
 	$(call part,servers,$(BIN)/python -m tools.servers)
 	$(call part,helm,$(BIN)/python -m tools.helm)
+	$(call part,kstatus,$(BIN)/python -m tools.kstatus)
 
 .PHONY: test
 test: check programs ## Everything: check, tests, end-to-end tests.
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadgroup tests)
-	$(call part,end-to-end tests,$(BIN)/pytest e2e)
+	$(call part,end-to-end tests,$(BIN)/pytest e2e --ignore=e2e/gitops)
+
+.PHONY: e2e-gitops
+e2e-gitops: $(READY) ## Argo CD and Flux, end to end; building them takes half an hour.
+	$(call part,programs,$(BIN)/python -m tools.argocd && $(BIN)/python -m tools.flux)
+	$(call part,GitOps,$(BIN)/pytest e2e/gitops)
 
 .PHONY: generate
 generate: $(READY) ## Write the generated files: CRDs, chart, reference.
