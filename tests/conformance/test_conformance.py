@@ -2,6 +2,7 @@
 
 import pytest
 
+from auterity.api.kinds import KINDS
 from auterity.engine.subject import Key
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.faults import RETRY_AFTER, Fault
@@ -9,6 +10,11 @@ from tests.conformance.harness import NAME, Harness
 from tests.conformance.vendor import merged
 
 FAULTS = list(Fault)
+
+
+def _changing(harness: Harness) -> None:
+    if KINDS[harness.provider.kind].runs_once:
+        pytest.skip(f"{harness.provider.kind} is made once: nothing of it is ever changed")
 
 
 def test_every_provider_has_a_stand_in_and_every_stand_in_a_provider(all_vendors):
@@ -55,6 +61,7 @@ async def test_a_drift_check_by_list_sees_what_a_read_sees(harness: Harness):
 
 
 async def test_every_edit_converges_and_is_silent_after(harness: Harness):
+    _changing(harness)
     await harness.make()
     before = await harness.read()
     assert before is not None
@@ -76,6 +83,7 @@ async def test_every_edit_converges_and_is_silent_after(harness: Harness):
 
 
 async def test_an_edit_is_in_the_change_log(harness: Harness):
+    _changing(harness)
     await harness.make()
     edit = harness.vendor.edits[0]
     harness.apply(merged(type(harness.vendor).spec, edit.patch))
@@ -89,6 +97,7 @@ async def test_an_edit_is_in_the_change_log(harness: Harness):
 
 
 async def test_an_outside_change_is_seen_and_undone(harness: Harness):
+    _changing(harness)
     id = await harness.make()
     field = await harness.vendor.tamper(id)
     verdict = await harness.converge()
@@ -101,6 +110,7 @@ async def test_an_outside_change_is_seen_and_undone(harness: Harness):
 
 
 async def test_an_outside_change_is_only_reported_if_asked(harness: Harness):
+    _changing(harness)
     id = await harness.make(driftPolicy="Report")
     field = await harness.vendor.tamper(id)
     harness.forget_faults()
@@ -115,6 +125,7 @@ async def test_an_outside_change_is_only_reported_if_asked(harness: Harness):
 
 
 async def test_what_vanished_is_made_anew(harness: Harness):
+    _changing(harness)
     id = await harness.make()
     full = await harness.vendor.count()
     await harness.vendor.vanish(id)
@@ -122,6 +133,33 @@ async def test_what_vanished_is_made_anew(harness: Harness):
     assert harness.ready["status"] == "True"
     assert await harness.vendor.count() == full
     assert any(reason == "Vanished" for _, reason, _ in harness.cluster.events)
+
+
+async def test_a_run_that_vanished_is_not_repeated(harness: Harness):
+    if not KINDS[harness.provider.kind].runs_once:
+        pytest.skip(f"{harness.provider.kind} is no run")
+    id = await harness.make()
+    outputs = harness.subject.status["outputs"]
+    await harness.vendor.vanish(id)
+    harness.forget_faults()
+    verdict = await harness.converge()
+    assert verdict.outcome == "Ready"
+    assert harness.subject.status["outputs"] == outputs
+    assert harness.vendor_writes() == []
+
+
+async def test_a_run_is_stopped_when_it_is_let_go_of(harness: Harness):
+    if not KINDS[harness.provider.kind].runs_once:
+        pytest.skip(f"{harness.provider.kind} is no run")
+    assert harness.vendor.has_pending
+    harness.vendor.slow = True
+    harness.apply(deletionPolicy="Retain")
+    assert (await harness.visit()).outcome == "Progressing"
+    harness.forget_faults()
+    await harness.remove()
+    assert harness.vendor_writes()
+    assert {(r.action, r.outcome) for r in harness.recorder.changes} >= {("Cancel", "Succeeded")}
+    assert any(reason == "Retained" for _, reason, _ in harness.cluster.events)
 
 
 async def test_an_immutable_field_is_refused_without_any_write(harness: Harness):
@@ -212,7 +250,8 @@ async def test_nothing_is_changed_while_pending(harness: Harness):
     verdict = await harness.visit()
     assert verdict.outcome == "Progressing", harness.ready
     assert harness.condition("Reconciling")
-    harness.apply(merged(type(harness.vendor).spec, harness.vendor.edits[0].patch))
+    if harness.vendor.edits:
+        harness.apply(merged(type(harness.vendor).spec, harness.vendor.edits[0].patch))
     harness.forget_faults()
     verdict = await harness.visit()
     assert verdict.outcome == "Progressing"
@@ -321,6 +360,7 @@ async def test_any_fault_at_any_call_of_a_creation_is_survived(harness: Harness)
 
 
 async def test_any_fault_at_any_call_of_an_update_is_survived(harness: Harness):
+    _changing(harness)
     await harness.make()
     full = await harness.vendor.count()
     first = type(harness.vendor).spec

@@ -9,6 +9,7 @@ from auterity.api.fields import Params
 from auterity.api.identity_provider import IdentityProvider
 from auterity.api.model_deployment import ModelDeployment
 from auterity.api.rollout import RevisionedStatus
+from auterity.api.tuning_job import RunStatus, TuningJob
 from auterity.api.vector_index import VectorIndex
 
 
@@ -22,8 +23,10 @@ class Kind:
     short: str
     holds_data: bool = False
     """Kinds that hold data are retained at the vendor unless told otherwise."""
+    runs_once: bool = False
+    """Kinds that are a run to an end: never made anew, and stopped when they are let go of."""
     status: type[Status] = Status
-    """What the status has; more than usual for kinds that have revisions."""
+    """What the status has; more than usual for kinds that have revisions or run once."""
 
     @property
     def name(self) -> str:
@@ -40,6 +43,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind(ModelDeployment, "modeldeployments", "mdep", status=RevisionedStatus),
+        Kind(TuningJob, "tuningjobs", "tune", holds_data=True, runs_once=True, status=RunStatus),
         Kind(VectorIndex, "vectorindexes", "vidx", holds_data=True),
         Kind(CIPipelineBinding, "cipipelinebindings", "cib"),
         Kind(AlertRoute, "alertroutes", "aroute"),

@@ -224,7 +224,8 @@ class Provider(ABC, Generic[P, S]):
         """The id under which the object would exist, or None if none can be found.
 
         The default is for vendors where the name is the id. Where ids are the vendor's, find it
-        by name and mark. Raises Conflict if several could be meant.
+        by name and mark. Raises Conflict if several could be meant. Of kinds that run once, only
+        what is under way or has succeeded counts: who declares a failed run anew wants a new one.
         """
         return want.name
 
@@ -263,7 +264,18 @@ class Provider(ABC, Generic[P, S]):
 
     @abstractmethod
     async def delete(self, id: str) -> None:
-        """Delete it, or go on deleting it; absent is fine. It need not be gone on return."""
+        """Delete it, or go on deleting it; absent is fine. It need not be gone on return.
+
+        Of kinds that run once: stop the run, and delete what it has made and its record, where the
+        vendor lets one. A record that stays, of a run that has ended, counts as gone.
+        """
+
+    async def cancel(self, id: str) -> None:
+        """Stop a run that is under way, and keep what it has made (kinds that run once).
+
+        Absent or ended is fine. Not called for any other kind.
+        """
+        raise NotImplementedError
 
     async def add_revision(self, id: str, want: P, owner: str) -> None:
         """Add the revision `want.revision`, made of `want`, beside those that are there.

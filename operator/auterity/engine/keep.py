@@ -232,25 +232,44 @@ class Keep:
             return await self.visit.settle(
                 Reason.NOT_FOUND, f"There is no {self.want.name} at {vendor}; policy is Observe"
             )
-        if vanished and self._just_made:
-            return await self._not_shown_yet(vanished)
-        if vanished and self.declared.common.drift_policy is DriftPolicy.REPORT:
-            return await self.visit.settle(
-                Reason.NOT_FOUND,
-                f"{vanished} is gone at {vendor}; driftPolicy is Report, so it is not made anew",
-            )
+        if vanished and (verdict := await self._vanished(provider, vanished)) is not None:
+            return verdict
         if self._create_pending and not provider.findable and vanished is None:
             raise Conflict(
                 f"an earlier creation at {vendor} may have succeeded without our learning its id; "
                 f"look there, and remove the annotation {CREATE_PENDING} if there is nothing"
             )
-        if vanished and _needs_note(provider):
-            return await self._forget_vanished(vanished)
         if not self.visit.approved("Create", None, self._all_fields):
             return await self.visit.await_approval()
         if vanished:
             await self._tell_vanished(vanished)
         return await self._make(provider)
+
+    async def _vanished(self, provider: Provider[Any, Any], vanished: str) -> Verdict | None:
+        """What to do about something that is gone; None if it is to be made anew, now."""
+        if self._just_made:
+            return await self._not_shown_yet(vanished)
+        if self.declared.kind.runs_once:
+            return await self._run_vanished(vanished)
+        if self.declared.common.drift_policy is DriftPolicy.REPORT:
+            return await self.visit.settle(
+                Reason.NOT_FOUND,
+                f"{vanished} is gone at {provider.vendor}; driftPolicy is Report, so it is not "
+                "made anew",
+            )
+        return await self._forget_vanished(vanished) if _needs_note(provider) else None
+
+    async def _run_vanished(self, vanished: str) -> Verdict:
+        vendor = self.declared.provider.vendor
+        if self.visit.status.get("completed"):
+            return await self.visit.settle(
+                Reason.READY, f"It has ended, and {vendor} no longer shows it", ready=True
+            )
+        return await self.visit.settle(
+            Reason.NOT_FOUND,
+            f"{vanished} is gone at {vendor} before its end was seen; a run is not repeated: "
+            "declare another one to run again",
+        )
 
     async def _make(self, provider: Provider[Any, Any]) -> Verdict:
         await self._refuse_foreign_secret()
@@ -385,6 +404,8 @@ class Keep:
         self.visit.report(())
         self.visit.status.pop("plan", None)
         self._synced()
+        if self.declared.kind.runs_once:
+            self.visit.status["completed"] = True
         # Also where a crash kept an earlier visit from remembering what it had written.
         self._set("owned", shared_entries(self.want))
         await self._publish(found.observed)
@@ -395,9 +416,16 @@ class Keep:
             await self.visit.cluster.event(self.visit.subject, "Warning", "Expiring", warning)
         return await self.visit.settle(
             Reason.READY,
-            warning or f"{self.declared.provider.vendor} has what the spec says",
+            warning or self._all_is_well,
             ready=True,
         )
+
+    @property
+    def _all_is_well(self) -> str:
+        vendor = self.declared.provider.vendor
+        if self.declared.kind.runs_once:
+            return f"It has run to its end at {vendor}"
+        return f"{vendor} has what the spec says"
 
     def _synced(self) -> None:
         """The vendor has what the spec says, but for what is only reported."""

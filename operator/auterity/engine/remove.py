@@ -41,15 +41,37 @@ async def finalize(visit: Visit) -> Verdict:  # noqa: PLR0911 - one return a way
     visit.declared = declared
     if visit.observes:
         return await _let_go(visit)
-    if declared.retains:
-        return await _let_go(
-            visit, "Retained", f"Left at {declared.provider.vendor}: {id}" if id else None
-        )
+    if declared.retains and not _may_be_running(visit, declared):
+        return await _retain(visit, declared, id)
     provider = await visit.connect(declared)
     observed, known = await _find(visit, declared, provider)
     if observed is None:
         return await _let_go(visit)
+    if declared.retains:
+        if observed.phase is Phase.PENDING and (
+            visit.claim(observed, declared, known=known) is Claim.MANAGE
+        ):
+            async with visit.change("Cancel", "Deletion", observed.id):
+                await provider.cancel(observed.id)
+        return await _retain(visit, declared, observed.id)
     return await _remove(visit, declared, provider, observed, known=known)
+
+
+def _only_a_record(visit: Visit, left: Observed[Any]) -> bool:
+    """Whether it is a run that has ended: vendors keep such records, some for ever."""
+    runs_once = visit.declared is not None and visit.declared.kind.runs_once
+    return runs_once and left.phase in (Phase.READY, Phase.FAILED)
+
+
+def _may_be_running(visit: Visit, declared: Declared) -> bool:
+    """Whether a run may be under way: nobody would be left to stop it, and it costs."""
+    made = visit.subject.status.get("id") or visit.subject.kept
+    return declared.kind.runs_once and bool(made) and not visit.subject.status.get("completed")
+
+
+async def _retain(visit: Visit, declared: Declared, id: str | None) -> Verdict:
+    left = f"Left at {declared.provider.vendor}: {id}" if id else None
+    return await _let_go(visit, "Retained", left)
 
 
 async def expire(visit: Visit, declared: Declared) -> Verdict:
@@ -128,7 +150,7 @@ async def _delete(
         left = await provider.read(observed.id)
     else:
         left = observed
-    if left is None:
+    if left is None or _only_a_record(visit, left):
         return None
     return await visit.settle(
         Reason.DELETING,
