@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, get_args
 
@@ -10,7 +10,18 @@ from pydantic import BaseModel
 
 from auterity.api import API_VERSION
 from auterity.api.common import ConnectionRef, DeletionPolicy, Policy
-from auterity.api.fields import ENGINE, Params, Resolved, Value, alias_of, marked, resolvables
+from auterity.api.fields import (
+    ENGINE,
+    Model,
+    Params,
+    Resolved,
+    SecretValue,
+    Value,
+    alias_of,
+    is_secret,
+    marked,
+    resolvables,
+)
 from auterity.api.kinds import KINDS
 from auterity.cli.check import PLACEHOLDER
 from auterity.cli.files import JSON, Where, dotted, parse
@@ -75,6 +86,7 @@ def imported(  # noqa: PLR0913 - what a manifest is made of
     """The manifest of what was read. `given`: fields (YAML names) that it was found by."""
     writer = _Writer()
     kind = KINDS[provider.kind]
+    observed = _whole(observed)
     portable, own = writer.spec(observed.actual, provider.params, kind.params)
     aliases = {alias_of(kind.params, one) for one in kind.params.model_fields}
     for key, value in given.items():
@@ -111,6 +123,15 @@ def imported(  # noqa: PLR0913 - what a manifest is made of
     return it
 
 
+def _whole(observed: Observed[Any]) -> Observed[Any]:
+    """With what its serving revision has, where it has revisions."""
+    if not observed.revisions:
+        return observed
+    serving = max(observed.revisions, key=lambda one: one.weight).actual
+    told = {n: getattr(one, n) for one in (observed.actual, serving) for n in one.model_fields_set}
+    return replace(observed, actual=type(observed.actual).seen(**told))
+
+
 class _Writer:
     """Writes models as YAML, with placeholders for secrets."""
 
@@ -131,11 +152,15 @@ class _Writer:
         self, value: BaseModel, model: type[BaseModel], where: Where, besides: tuple[str, ...] = ()
     ) -> Iterator[tuple[str, Any, str]]:
         """Every field that was told, by its YAML name, and required ones that were not."""
+        besides = (*besides, *_other_choices(value))
         for name, info in model.model_fields.items():
             if name in besides or marked(model, name, ENGINE):
                 continue
             alias = alias_of(model, name)
             told = getattr(value, name, None) if name in value.model_fields_set else None
+            if isinstance(told, Resolved) and not isinstance(told, Value | SecretValue):
+                # A reference to another object: no vendor knows of it.
+                continue
             if told is not None:
                 yield alias, self.plain(told, (*where, alias)), name
             elif info.is_required():
@@ -163,6 +188,14 @@ class _Writer:
         return value.value if isinstance(value, Enum) else value
 
 
+def _other_choices(value: BaseModel) -> Iterator[str]:
+    """Where several of what excludes each other were told: all but the first."""
+    if isinstance(value, Model):
+        for fields in (type(value).one_of, type(value).at_most_one_of):
+            told = [n for n in fields if n in value.model_fields_set and getattr(value, n)]
+            yield from told[1:]
+
+
 def _source(value: Resolved, where: Where) -> JSON:
     """Where a value comes from: itself, if it may be told."""
     try:
@@ -170,7 +203,12 @@ def _source(value: Resolved, where: Where) -> JSON:
     except LookupError:
         return _placeholder(where)
     secretive = any(isinstance(step, str) and _SECRETIVE.search(step) for step in where)
-    if not isinstance(value, Value) or secretive or _SECRETIVE.search(told[:2048]):
+    if (
+        is_secret(value)
+        or not isinstance(value, Value)
+        or secretive
+        or _SECRETIVE.search(told[:2048])
+    ):
         return _placeholder(where)
     return {"value": told}
 

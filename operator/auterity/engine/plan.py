@@ -1,8 +1,9 @@
 """A plan: what the next visit would do at the vendor, found by that visit itself, nothing done.
 
 The visit runs as always, over a draft of the cluster in which every change waits for approval. So
-whatever it comes to is what the operator would come to. Should anything else try to change the
-vendor, such as a provider's read, then the door refuses the call.
+whatever it comes to is what the operator would come to. What asks for no approval (the next step of
+a rollout, the end of a ttl) is stopped at the door, which refuses every call that could change
+something: also one that a provider's read would make against its contract.
 """
 
 import asyncio
@@ -14,7 +15,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from auterity.api.annotations import APPROVE, FINALIZER
-from auterity.api.common import Approval, Policy
+from auterity.api.common import Approval
+from auterity.api.kinds import KINDS
+from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
 from auterity.engine import reconcile
 from auterity.engine.calls import Call, Door, reads
@@ -24,8 +27,7 @@ from auterity.engine.conditions import Reason
 from auterity.engine.connections import Connections
 from auterity.engine.contract import SecretStore
 from auterity.engine.declared import Providers
-from auterity.engine.errors import Failure, Rejected
-from auterity.engine.expiry import Expiry
+from auterity.engine.errors import Rejected
 from auterity.engine.listings import Listings
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.engine.verdict import Verdict
@@ -70,14 +72,18 @@ class Plan:
     """What differs and would be left alone."""
 
 
+class Refused(Rejected):
+    """A call that could change something was stopped."""
+
+
 class ReadingDoor(Door):
-    """Lets only calls pass that change nothing. Raises Rejected for all others."""
+    """Lets only calls pass that change nothing. Raises Refused for all others."""
 
     @asynccontextmanager
     async def call(self, method: str) -> AsyncIterator[Call]:
         """Enclose one call, if it only looks."""
         if not reads(method):
-            raise Rejected(f"a plan only looks, and refuses the call {method} of {self.vendor}")
+            raise Refused(f"a plan only looks, and refuses the call {method} of {self.vendor}")
         async with super().call(method) as call:
             yield call
 
@@ -100,8 +106,16 @@ class NoObserver:
     def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
         """Nobody counts."""
 
+
+@dataclass
+class _Stopped:
+    """The changes that were stopped at the door, by object."""
+
+    records: dict[Key, ChangeRecord] = field(default_factory=dict)
+
     def write(self, record: ChangeRecord) -> None:
-        """See ChangeLog."""
+        if record.outcome == Refused.__name__:
+            self.records[record.subject] = record
 
 
 @dataclass
@@ -179,7 +193,7 @@ class _ReadSecrets:
         return None if found is None else (found.data, found.version)
 
     async def write(self, name: str, data: Mapping[str, str], version: str | None) -> str:
-        raise Rejected(f"a plan only looks, and does not write Secret {self.namespace}/{name}")
+        raise Refused(f"a plan only looks, and does not write Secret {self.namespace}/{name}")
 
 
 class Planner:
@@ -195,6 +209,7 @@ class Planner:
     ) -> None:
         self.cluster = cluster
         self.providers = providers
+        self._stopped = _Stopped()
         self.connections = Connections(
             cluster,
             declaration.connectors(providers),
@@ -209,7 +224,7 @@ class Planner:
             providers=providers,
             listings=Listings(),
             observer=NoObserver(),
-            changes=NoObserver(),
+            changes=self._stopped,
         )
 
     async def close(self) -> None:
@@ -239,14 +254,13 @@ class Planner:
         """What the next visit of an object of the draft would do."""
         subject = self.cluster.subjects[key]
         vendor = declaration.vendor_of(key.kind, subject.spec, self.providers)
-        if (expired := self._expired(subject)) is not None:
-            return Plan(key, vendor, Action.DELETE, Reason.EXPIRED, expired)
         verdict = await self._visited(subject)
         after = self.cluster.subjects.get(key)
         if verdict.gone or after is None:
             message = "it is let go; what is at the vendor stays there, or is gone already"
             return Plan(key, vendor, Action.NONE, verdict.outcome, message)
-        plan = self._told(after, vendor, verdict)
+        stopped = self._stopped.records.pop(key, None)
+        plan = self._told(after, vendor, verdict) if stopped is None else _step(stopped, after)
         if plan.action in (Action.UPDATE, Action.ADOPT):
             # What it is changed into can be referred to as it is now.
             self.cluster.subjects[key] = replace(after, status=_ready(after))
@@ -254,6 +268,9 @@ class Planner:
 
     async def _visited(self, subject: Subject) -> Verdict:
         spec = {**subject.spec, "approval": Approval.ALWAYS.value}
+        if issubclass(KINDS[subject.key.kind].params, Revisioned):
+            # A probe is a request as a user would send it: it may cost, and it may change things.
+            spec.pop("probe", None)
         annotations = {k: v for k, v in subject.annotations.items() if k != APPROVE}
         draft = replace(subject, spec=spec, annotations=annotations)
         self.cluster.subjects[subject.key] = draft
@@ -267,17 +284,6 @@ class Planner:
                 break
         return verdict
 
-    def _expired(self, subject: Subject) -> str | None:
-        try:
-            declared = declaration.read(subject, self.providers)
-        except Failure:
-            return None
-        common = declared.common
-        if subject.deleting or common.suspend or common.policy is Policy.OBSERVE:
-            return None
-        expiry = Expiry.of(declared.common.ttl, subject.created_at, self.cluster.now())
-        return "spec.ttl has passed: it is deleted at the vendor" if expiry.passed else None
-
     @staticmethod
     def _told(subject: Subject, vendor: str | None, verdict: Verdict) -> Plan:
         status: Mapping[str, Any] = subject.status
@@ -290,7 +296,7 @@ class Planner:
         plan = status.get("plan") or {}
         action = _ACTIONS.get(reason, Action.FAIL)
         if reason == Reason.AWAITING_APPROVAL:
-            action, message = Action(plan["action"]), ""
+            action, message = _PLANNED.get(plan["action"], Action.UPDATE), ""
         return Plan(
             key=subject.key,
             vendor=vendor,
@@ -304,11 +310,35 @@ class Planner:
         )
 
 
+def _step(stopped: ChangeRecord, subject: Subject) -> Plan:
+    """What needs no approval, and was stopped at the door."""
+    return Plan(
+        key=stopped.subject,
+        vendor=stopped.vendor,
+        action=_PLANNED.get(stopped.action, Action.UPDATE),
+        reason=Reason.PROGRESSING,
+        message="",
+        id=stopped.id,
+        url=subject.status.get("url"),
+        changes=tuple({"field": shown} for shown in stopped.fields),
+    )
+
+
+_PLANNED: Final[Mapping[str, Action]] = {
+    "Create": Action.CREATE,
+    "Update": Action.UPDATE,
+    "Adopt": Action.ADOPT,
+    "Delete": Action.DELETE,
+    "Cancel": Action.DELETE,
+}
 _ACTIONS: Final[Mapping[str, Action]] = {
     Reason.READY: Action.NONE,
     Reason.OBSERVED: Action.NONE,
     Reason.DRIFTED: Action.NONE,
     Reason.SUSPENDED: Action.NONE,
+    Reason.EXPIRED: Action.NONE,
+    Reason.PROBE_FAILING: Action.NONE,
+    Reason.ROLLING_OUT: Action.WAIT,
     Reason.PROGRESSING: Action.WAIT,
     Reason.DELETING: Action.WAIT,
     Reason.DEPENDENCY_NOT_READY: Action.WAIT,
