@@ -1,5 +1,6 @@
 """VectorIndex at Qdrant (https://api.qdrant.tech/api-reference/collections)."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -20,6 +21,7 @@ OWNER: Final = "auterity-owner"
 """Key of the collection's metadata that carries the owner's mark."""
 VECTOR: Final = "auterity-vector"
 """Key of the collection's metadata that tells which of its vectors is the declared one."""
+NAME: Final = re.compile(r'[^<>:"/\\|?*\0\x1f]{1,255}')
 METRICS: Final = {
     Metric.COSINE: "Cosine",
     Metric.EUCLIDEAN: "Euclid",
@@ -260,6 +262,12 @@ class QdrantIndex(RestProvider[QdrantIndexParams]):
         "Aliases are left alone: applications move them to switch from one collection to another.",
         "The key of a database cannot make clusters: those are made in Qdrant Cloud.",
     )
+
+    @classmethod
+    def objections(cls, want: QdrantIndexParams) -> Mapping[str, str]:
+        if NAME.fullmatch(want.name):
+            return {}
+        return {"name": 'Qdrant takes up to 255 characters, none of them < > : " / \\ | ? or *'}
 
     async def read(self, id: str) -> Observed[QdrantIndexParams] | None:
         body = await self.session.find(self.path(id))

@@ -1,6 +1,7 @@
 """VectorIndex at Weaviate (https://docs.weaviate.io/weaviate/api/rest#tag/schema)."""
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -19,6 +20,7 @@ JSON = dict[str, Any]
 MARK: Final = "auterity: "
 """Begins the last line of the description of what is ours; the owner and what Weaviate itself does
 not keep follow, as in `auterity: cluster/team/docs vector=default dimension=512`."""
+NAME: Final = re.compile(r"[A-Za-z][_0-9A-Za-z]{0,254}")
 METRICS: Final = {
     Metric.COSINE: "cosine",
     Metric.EUCLIDEAN: "l2-squared",
@@ -249,6 +251,15 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
         "The first vector written decides about the dimension; the declared one is in the mark.",
         "Settings of dynamic and flat indexes other than their type are Weaviate's defaults.",
     )
+
+    @classmethod
+    def objections(cls, want: WeaviateIndexParams) -> Mapping[str, str]:
+        if NAME.fullmatch(want.name):
+            return {}
+        return {
+            "name": "Weaviate takes a letter and up to 254 letters, digits and underscores; say "
+            "another name by spec.externalName"
+        }
 
     async def locate(self, want: WeaviateIndexParams) -> str | None:
         # As Weaviate spells it.

@@ -205,3 +205,10 @@ async def test_what_is_told_of_a_plain_collection_could_be_declared(
     assert told is not None
     assert QdrantQuantization.model_validate(told.model_dump(exclude_none=True)) == told
     assert "always_ram" not in told.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"), [("docs-v2", True), ("docs:v2", False), ("a\\b", False), ("d" * 256, False)]
+)
+def test_names_are_objected_to_as_qdrant_would(name: str, fine: bool):  # noqa: FBT001 - a parameter of the test
+    assert (not QdrantIndex.objections(wanted(name))) is fine

@@ -157,3 +157,10 @@ async def test_what_is_told_of_a_plain_collection_could_be_declared(kind: str):
     assert (told["hnsw"] is None, told["shards"]) == (kind != "hnsw", None)
     assert told["multi_tenancy"].model_fields_set == {"enabled"}
     assert told["quantization"] == (None if kind == "dynamic" else "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"), [("Docs", True), ("docs_v2", True), ("docs-v2", False), ("2docs", False)]
+)
+def test_names_are_objected_to_as_weaviate_would(name: str, fine: bool):  # noqa: FBT001 - a parameter of the test
+    assert (not WeaviateIndex.objections(wanted(name))) is fine
