@@ -17,6 +17,7 @@ BLOCKS = connectors(catalogue().values())
 """The connection blocks by vendor."""
 OTHERS = {
     "Deployment",
+    "Namespace",
     "Secret",
     "Service",
     "ValidatingAdmissionPolicy",

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import yaml
 
+from auterity.api import API_VERSION
+
 _BOUNDARY: Final = re.compile(r"^---\n", re.MULTILINE)
 _BLOCK: Final = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -26,9 +28,9 @@ def part_of(text: str, kind: str) -> str:
 
 
 def on_page(page: str) -> list[Manifest]:
-    """The whole manifests in a Markdown page; fragments of them are left out."""
+    """Our own manifests in a Markdown page; fragments are left out."""
     found = [document for block in _BLOCK.findall(page) for _, document in parts(block)]
-    return [document for document in found if "apiVersion" in document]
+    return [document for document in found if document.get("apiVersion") == API_VERSION]
 
 
 def every(root: Path) -> list[Path]:
