@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools import golang
+from tools.cache import InstallError
 from tools.golang import Module
 
 
@@ -24,6 +25,7 @@ def go_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         # Answers `go env`; for `go build` it leaves its own version as the program.
         go.write_text(
             f'#!/bin/sh\n[ "$1" = env ] && echo go{version} linux amd64 && exit\n'
+            f'[ "$1" = mod ] && echo "{{\\"Dir\\": \\"{tmp_path}/sources/${{4##*/}}\\"}}" && exit\n'
             f'while [ "$1" != -o ]; do shift; done\necho go{version} > "$2"\n'
         )
         go.chmod(0o755)
@@ -66,3 +68,34 @@ def test_the_manifest_tells_the_pinned_version(go_on_path: Callable[[str], Path]
     go_on_path("1.26.1")
 
     assert Module("program", {}).pinned("example.org/program") == "1.2.3"
+
+
+def test_files_of_a_module_are_kept_beside_its_program(
+    go_on_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    go_on_path("1.26.1")
+    crds = tmp_path / "sources/program@v1.2.3/config/crds"
+    crds.mkdir(parents=True)
+    (crds / "one.yaml").write_text("one")
+    (crds / "one.yaml").chmod(0o444)
+    crds.chmod(0o555)
+
+    files = {
+        "crds": "example.org/program//config/crds",
+        "one": "example.org/program//config/crds/one.yaml",
+    }
+    folder = Module("program", {"program": "./cmd"}, files=files).build()
+
+    assert (folder / "crds/one.yaml").read_text() == "one"
+    assert (folder / "one").read_text() == "one"
+    assert (folder / "crds").stat().st_mode & 0o700 == 0o700
+
+
+def test_a_program_that_needs_a_c_compiler_says_so(
+    go_on_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = go_on_path("1.26.1")
+    monkeypatch.setenv("PATH", str(go.parent))
+
+    with pytest.raises(InstallError, match="program needs a C compiler"):
+        Module("program", {"program": "./cmd"}, cgo=True).build()
