@@ -1,8 +1,11 @@
 {{- define "auterity.name" -}}
-{{- if contains "auterity" .Release.Name -}}
-{{- .Release.Name | trunc 54 | trimSuffix "-" -}}
+{{- $chart := .Values.nameOverride | default "auterity" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains $chart .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-auterity" .Release.Name | trunc 54 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $chart | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 {{- end }}
 
@@ -15,7 +18,7 @@
 {{- end }}
 
 {{- define "auterity.selector" -}}
-app.kubernetes.io/name: auterity
+app.kubernetes.io/name: {{ .Values.nameOverride | default "auterity" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -23,5 +26,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "auterity.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+app.kubernetes.io/part-of: auterity
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "auterity.image" -}}
+{{- $name := .Values.image.repository -}}
+{{- if .Values.image.registry }}{{ $name = printf "%s/%s" .Values.image.registry $name }}{{ end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
 {{- end }}
