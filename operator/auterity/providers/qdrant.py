@@ -259,7 +259,7 @@ class QdrantIndex(RestProvider[QdrantIndexParams]):
     quirks = (
         "Qdrant 1.16 or newer: older servers keep no metadata, and so no owner's mark.",
         'Names have at most 255 characters, none of them one of < > : " / \\ | ? *.',
-        "Aliases are left alone: applications move them to switch from one collection to another.",
+        "Aliases are left to applications; a name that is an alias is read as where it leads.",
         "The key of a database cannot make clusters: those are made in Qdrant Cloud.",
     )
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from auterity.api.connection import RateLimit
 from auterity.api.fields import IMMUTABLE, SHARED, Model, Rule, SecretValue, ShortText, Text, Url
 from auterity.api.vector_index import Metric, VectorIndex
-from auterity.engine.contract import Identity, Observed
+from auterity.engine.contract import Access, Identity, Observed
 from auterity.engine.errors import Conflict, Failure, Rejected, Unavailable
 from auterity.transport import http
 from auterity.transport.rest import RestConnector, RestProvider, RestSession
@@ -64,7 +64,7 @@ class WeaviateConnection(RestConnector):
             raise Unavailable("the answer is not that of Weaviate's API") from error
 
     def failure(self, answer: http.Answer) -> Failure | None:
-        answer = http.Answer(answer.status, answer.headers, _words(answer.body))
+        answer = plain(answer)
         if answer.status == HTTPStatus.NOT_FOUND and answer.body:
             # Weaviate's own 404 has no body; that of a gateway must not be taken for "is gone".
             return Unavailable("404 came, and not as Weaviate sends it; is the endpoint right?")
@@ -73,6 +73,17 @@ class WeaviateConnection(RestConnector):
             # A 422, not a 409.
             return Conflict(failure.message)
         return failure
+
+    async def open(self, access: Access) -> "WeaviateSession":
+        rest = await super().open(access)
+        return WeaviateSession(access.door, rest.client, self)
+
+
+class WeaviateSession(RestSession):
+    """Calls to one Weaviate."""
+
+    async def call(self, method: str, path: str, **request: Any) -> Any:
+        return await super().call(method, path, concerns_all=_held, **request)
 
 
 class WeaviateHnsw(Model):
@@ -349,14 +360,22 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
         )
 
 
-def _words(body: Any) -> Any:
-    """What Weaviate says of a failure: its errors are a list of messages."""
+def plain(answer: http.Answer) -> http.Answer:
+    """The answer with Weaviate's words alone: its errors are a list of messages."""
+    body = answer.body
     errors = body.get("error") if isinstance(body, dict) else None
-    if isinstance(errors, list):
-        return "; ".join(
-            str(error.get("message")) if isinstance(error, dict) else str(error) for error in errors
-        )
-    return body
+    if not isinstance(errors, list):
+        return answer
+    words = [str(of.get("message") if isinstance(of, dict) else of) for of in errors]
+    return http.Answer(answer.status, answer.headers, "; ".join(words))
+
+
+def _held(answer: http.Answer) -> Failure | None:
+    """The failure, if it concerns the whole connection."""
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS and http.retry_after(answer) is None:
+        # A limit on collections, shards or tenants is reached: others can still be changed.
+        return None
+    return http.held(plain(answer))
 
 
 def _described(text: str | None, want: WeaviateIndexParams, owner: str) -> str:

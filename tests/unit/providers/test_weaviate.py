@@ -57,6 +57,28 @@ def test_failures_are_told_by_what_weaviate_says(
     assert words in str(found)
 
 
+async def answering(status: int, body: Any) -> tuple[FakeServer, WeaviateIndex]:
+    server = FakeServer()
+
+    async def handle(*_: object) -> web.Response:
+        return web.json_response(body, status=status)
+
+    server.route("GET", "/v1/schema/Docs", handle)
+    return server, await opened(await server.start())
+
+
+@pytest.mark.parametrize(
+    ("status", "failure"), [(500, Unavailable), (503, Unavailable), (429, Rejected)]
+)
+async def test_a_limit_that_is_reached_holds_nothing_else_up(status: int, failure: type[Exception]):
+    body = {"error": [{"message": "limit of 1000 collections"}]}
+    server, provider = await answering(status, body)
+    with pytest.raises(failure, match=": limit of 1000 collections"):
+        await provider.read("Docs")
+    await provider.session.close()
+    await server.stop()
+
+
 async def test_names_are_found_as_weaviate_spells_them():
     provider = await opened()
     assert await provider.locate(wanted("docs_v2")) == "Docs_v2"
