@@ -207,7 +207,8 @@ class WeaviateIndexParams(VectorIndex):
     """How the graph is built and searched."""
     quantization: Literal["none", "pq", "bq", "sq", "rq"] | None = None
     """A compressed copy of the vectors that is searched first: by product, binary, scalar or
-    rotational quantization. Left out, it is the server's default."""
+    rotational quantization. Left out, it is the server's default. On a flat index Weaviate refuses
+    to change it."""
     vectorizer: Annotated[WeaviateModule | None, IMMUTABLE] = None
     """The module that makes the vectors, such as text2vec-openai; left out, applications bring
     them. Cannot change."""

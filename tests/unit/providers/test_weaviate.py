@@ -1,13 +1,16 @@
 """What is special of Weaviate: its wording, its spelling of names, the mark in the description."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from auterity.api.connection import RateLimit
+from auterity.api.fields import SecretKeyRef, SecretValue
 from auterity.engine.calls import Door
 from auterity.engine.contract import Access
+from auterity.engine.drift import Memory, compare
 from auterity.engine.errors import Conflict, NotFound, Rejected, Unavailable
 from auterity.engine.limits import Budget
 from auterity.providers.weaviate import WeaviateConnection, WeaviateIndex, WeaviateIndexParams
@@ -15,20 +18,20 @@ from auterity.transport.http import Answer
 from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
 from tests.contract.openapi import Description, specs_missing
 from tests.fakes.server import FakeServer
-from tests.fakes.weaviate import Weaviate
+from tests.fakes.weaviate import KEY, Weaviate, ask, server
 
 MARK = "testcluster/team/docs"
 CONNECTION = WeaviateConnection(endpoint="http://127.0.0.1:1")
 
 
-async def opened(url: str = "http://127.0.0.1:1") -> WeaviateIndex:
+async def opened(url: str = "http://127.0.0.1:1", key: SecretValue | None = None) -> WeaviateIndex:
     limit = RateLimit(per_second=10000, burst=10000, concurrent=50)
     access = Access(
         door=Door("weaviate", "test", Budget(limit), Recorder()),
         secrets=MemoryCluster().secret_store(NAMESPACE),
         allow_insecure=True,
     )
-    return WeaviateIndex(await WeaviateConnection(endpoint=url).open(access))
+    return WeaviateIndex(await WeaviateConnection(endpoint=url, api_key=key).open(access))
 
 
 def wanted(name: str = "Docs", **spec: Any) -> WeaviateIndexParams:
@@ -186,3 +189,99 @@ async def test_what_is_told_of_a_plain_collection_could_be_declared(kind: str):
 )
 def test_names_are_objected_to_as_weaviate_would(name: str, fine: bool):  # noqa: FBT001 - a parameter of the test
     assert (not WeaviateIndex.objections(wanted(name))) is fine
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[WeaviateIndex]:
+    if (reason := Weaviate.missing()) is not None:
+        pytest.skip(reason)
+    secret = SecretValue(secret_key_ref=SecretKeyRef(name="weaviate", key="apiKey"))
+    secret.resolve(KEY, "1")
+    provider = await opened(server().url, secret)
+    yield provider
+    await provider.session.close()
+    await Weaviate().reset()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"metric": "euclidean", "shards": 2, "quantization": "none"},
+        {"indexType": "flat", "quantization": "bq"},
+        {"vectorName": "", "hnsw": {"maxConnections": 8, "ef": 70}},
+        {"vectorName": "", "indexType": "flat", "metric": "dotProduct"},
+        {"quantization": "pq", "invertedIndex": {"indexNullState": True, "bm25K1": 1.1}},
+        {"properties": {"author": {"dataType": "text", "tokenization": "lowercase"}}},
+        {"reranker": {"module": "reranker-cohere"}, "deletionStrategy": "TimeBasedResolution"},
+        {"vectorizer": {"module": "text2vec-openai", "settings": {"dimensions": "512"}}},
+        {
+            "vectorName": "",
+            "vectorizer": {
+                "module": "text2vec-openai",
+                "settings": {"vectorizeClassName": "false"},
+            },
+        },
+    ],
+)
+async def test_whatever_is_declared_is_read_back(real: WeaviateIndex, spec: dict[str, Any]):
+    want = wanted(**spec)
+    made = await real.create(want, MARK)
+    assert not isinstance(made, str)
+    found = await real.read("Docs")
+    assert found is not None
+    for seen in (made, found):
+        assert compare(want, seen.actual, Memory(), {}) == []
+        assert seen.owner == MARK
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ({"vectorName": ""}, {"hnsw": {"ef": 70}}, {"hnsw.ef"}),
+        ({"quantization": "pq"}, {"quantization": "none"}, {"quantization"}),
+        ({"vectorName": ""}, {"properties": {"n": {"dataType": "int"}}}, {"properties.n"}),
+    ],
+)
+async def test_other_kinds_of_index_are_changed_too(
+    real: WeaviateIndex, before: dict[str, Any], after: dict[str, Any], changed: set[str]
+):
+    await real.create(wanted(**before), MARK)
+    want = wanted(**{**before, **after})
+    await real.update("Docs", want, frozenset(changed), MARK)
+    found = await real.read("Docs")
+    assert found is not None
+    assert compare(want, found.actual, Memory(), {}) == []
+
+
+async def test_what_weaviate_cannot_change_is_told_in_its_words(real: WeaviateIndex):
+    await real.create(wanted(indexType="flat"), MARK)
+    want = wanted(indexType="flat", quantization="bq")
+    with pytest.raises(Rejected, match="bq is immutable"):
+        await real.update("Docs", want, frozenset({"quantization"}), MARK)
+
+
+async def test_taking_over_keeps_what_was_written_by_hand(real: WeaviateIndex):
+    ask("POST", "/schema", {"class": "Docs", "vectorizer": "none", "description": "By hand"})
+    await real.update("Docs", wanted(vectorName=""), frozenset(), MARK)
+    found = await real.read("Docs")
+    assert found is not None
+    assert (found.owner, found.actual.description) == (MARK, "By hand")
+
+
+async def test_a_vector_that_is_not_there_is_told(real: WeaviateIndex):
+    vector = {"vectorizer": {"none": {}}, "vectorIndexType": "hnsw"}
+    ask("POST", "/schema", {"class": "Docs", "vectorConfig": {"a": vector, "b": vector}})
+    with pytest.raises(Rejected, match="has no vector default"):
+        await real.update("Docs", wanted(), frozenset(), MARK)
+
+
+async def test_a_name_that_differs_by_case_only_is_a_conflict(real: WeaviateIndex):
+    ask("POST", "/schema", {"class": "DOCS", "vectorizer": "none"})
+    with pytest.raises(Conflict, match="already exists"):
+        await real.create(wanted(), MARK)
+
+
+async def test_a_module_that_the_server_lacks_is_told(real: WeaviateIndex):
+    with pytest.raises(Rejected, match="text2vec-nobody"):
+        await real.create(wanted(vectorizer={"module": "text2vec-nobody"}), MARK)
