@@ -21,7 +21,11 @@ from auterity.engine.errors import Failure
 from auterity.engine.redaction import hide, private, remember
 from auterity.providers import catalogue
 
-EXIT_CODES: Final = "Exit codes: 0 written, 1 nothing was found, or something failed."
+EXIT_CODES: Final = (
+    "Nothing is touched at the vendor. The manifests have policy Adopt, and placeholders called "
+    "replace-me where secrets belong.\n\n"
+    "Exit codes: 0 written, 1 nothing was found, or something failed."
+)
 
 app = App(name="import", help_epilogue=EXIT_CODES)
 

@@ -14,6 +14,8 @@ from auterity.engine.conditions import Reason
 from auterity.engine.plan import Action, Plan
 
 EXIT_CODES: Final = (
+    "Nothing is touched: the engine makes the visit that the operator would make once the files "
+    "are applied, up to the first change, and only reads pass.\n\n"
     "Exit codes: 0 nothing would change, 2 something would (or waits), 1 something would fail, or "
     "could not be found out."
 )

@@ -138,3 +138,8 @@ def test_yaml_is_as_people_write_it():
         {"list": [shared, shared], "text": "a\nb\n", "yes": "yes"},
         {"b": 2},
     ]
+
+
+def test_every_command_is_in_the_documentation():
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [name for name in SPECS if f"`{name}`" not in page] == []
