@@ -42,7 +42,9 @@ async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.client_timeout = 270
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 60
-    settings.queueing.idle_timeout = 1.0
+    # Long enough that the status which a visit writes is told to the task that told of the object:
+    # to end it and to start another costs more than to keep it.
+    settings.queueing.idle_timeout = 4.0
     # Else it asks for rights that we do not have, and waits a minute for them: to list namespaces
     # (with --namespace), and to watch for new CRDs.
     settings.scanning.disabled = True
