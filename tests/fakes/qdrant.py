@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from aiohttp import web
 from openapi_schema_validator import OAS30Validator
 
-from auterity.providers.qdrant import OWNER, VECTOR, QdrantIndex
+from auterity.providers.qdrant.index import QdrantIndex
+from auterity.providers.qdrant.params import OWNER, VECTOR
 from tests.conformance.vendor import Edit, Refusal, Vendor
 from tests.contract.openapi import Description, Violation
 from tests.fakes.server import FakeServer

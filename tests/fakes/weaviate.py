@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, ClassVar
 from urllib.request import ProxyHandler, Request, build_opener
 
-from auterity.providers.weaviate import MARK, WeaviateIndex
+from auterity.providers.weaviate.index import MARK, WeaviateIndex
 from tests.conformance.vendor import Edit, Refusal, Vendor
 from tools.servers.weaviate import Weaviate as Server
 

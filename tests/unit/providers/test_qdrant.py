@@ -13,14 +13,14 @@ from auterity.engine.contract import Access, Phase
 from auterity.engine.drift import Memory, compare
 from auterity.engine.errors import NotFound, Throttled, Unauthorized, Unavailable
 from auterity.engine.limits import Budget
-from auterity.providers.qdrant import (
+from auterity.providers.qdrant.index import QdrantIndex
+from auterity.providers.qdrant.params import (
     OWNER,
     VECTOR,
-    QdrantConnection,
-    QdrantIndex,
     QdrantIndexParams,
     QdrantQuantization,
 )
+from auterity.transport.qdrant import QdrantConnection
 from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
 from tests.fakes.qdrant import KEY, QdrantNode
 from tests.fakes.server import FakeServer

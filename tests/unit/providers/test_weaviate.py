@@ -13,8 +13,10 @@ from auterity.engine.contract import Access
 from auterity.engine.drift import Memory, compare
 from auterity.engine.errors import Conflict, NotFound, Rejected, Unavailable
 from auterity.engine.limits import Budget
-from auterity.providers.weaviate import WeaviateConnection, WeaviateIndex, WeaviateIndexParams
+from auterity.providers.weaviate.index import WeaviateIndex
+from auterity.providers.weaviate.params import WeaviateIndexParams
 from auterity.transport.http import Answer
+from auterity.transport.weaviate import WeaviateConnection
 from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
 from tests.contract.openapi import Description, specs_missing
 from tests.fakes.server import FakeServer

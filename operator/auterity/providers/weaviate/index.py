@@ -3,18 +3,22 @@
 import json
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, Final
 
-from pydantic import Field
-
-from auterity.api.connection import RateLimit
-from auterity.api.fields import IMMUTABLE, SHARED, Model, Rule, SecretValue, ShortText, Text, Url
-from auterity.api.vector_index import Metric, VectorIndex
-from auterity.engine.contract import Access, Identity, Observed
-from auterity.engine.errors import Conflict, Failure, Rejected, Unavailable
-from auterity.transport import http
-from auterity.transport.rest import RestConnector, RestProvider, RestSession
+from auterity.api.fields import Model
+from auterity.api.vector_index import Metric
+from auterity.engine.contract import Observed
+from auterity.engine.errors import Rejected
+from auterity.providers.weaviate.params import (
+    WeaviateHnsw,
+    WeaviateIndexParams,
+    WeaviateInvertedIndex,
+    WeaviateModule,
+    WeaviateProperty,
+    WeaviateTenancy,
+)
+from auterity.transport.rest import RestProvider
+from auterity.transport.weaviate import WeaviateConnection
 
 JSON = dict[str, Any]
 MARK: Final = "auterity: "
@@ -31,208 +35,6 @@ QUANTIZERS: Final = ("pq", "bq", "sq", "rq")
 UNQUANTIZED: Final = "none"
 GENERATIVE: Final = "generative-"
 RERANKER: Final = "reranker-"
-
-Amount = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Replicas = Annotated[int, Field(ge=1, le=1000)]
-PropertyName = Annotated[str, Field(min_length=1, max_length=231)]
-
-
-class WeaviateConnection(RestConnector):
-    """A Weaviate server or cluster: self-hosted, or a cluster of Weaviate Cloud."""
-
-    vendor = "weaviate"
-    rate_limit: ClassVar[RateLimit] = RateLimit(per_second=20, burst=40, concurrent=8)
-
-    endpoint: Url
-    """Base URL of Weaviate's REST interface, such as https://id.region.gcp.weaviate.cloud."""
-    api_key: SecretValue | None = None
-    """API key of an administrator, or of a user whose roles may manage collections. It may be left
-    out only for a server that asks for none."""
-
-    def headers(self) -> Mapping[str, str]:
-        return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.reveal()}"}
-
-    async def identify(self, session: RestSession) -> Identity:
-        host = session.client.base_url.host
-        if self.api_key is None:
-            await session.call("GET", "/v1/schema")
-            return Identity(f"whoever asks at {host}")
-        user = await session.call("GET", "/v1/users/own-info")
-        try:
-            return Identity(f"{user['username']} at {host}")
-        except (KeyError, TypeError) as error:
-            raise Unavailable("the answer is not that of Weaviate's API") from error
-
-    def failure(self, answer: http.Answer) -> Failure | None:
-        answer = plain(answer)
-        if answer.status == HTTPStatus.NOT_FOUND and answer.body:
-            # Weaviate's own 404 has no body; that of a gateway must not be taken for "is gone".
-            return Unavailable("404 came, and not as Weaviate sends it; is the endpoint right?")
-        failure = http.failure_of(answer)
-        if isinstance(failure, Rejected) and "already exists" in failure.message:
-            # A 422, not a 409.
-            return Conflict(failure.message)
-        return failure
-
-    async def open(self, access: Access) -> "WeaviateSession":
-        rest = await super().open(access)
-        return WeaviateSession(access.door, rest.client, self)
-
-
-class WeaviateSession(RestSession):
-    """Calls to one Weaviate."""
-
-    async def call(self, method: str, path: str, **request: Any) -> Any:
-        return await super().call(method, path, concerns_all=_held, **request)
-
-
-class WeaviateHnsw(Model):
-    """How the graph is built and searched; what is left out is Weaviate's default."""
-
-    max_connections: Annotated[Annotated[int, Field(ge=4, le=2047)] | None, IMMUTABLE] = None
-    """Edges of each node of the graph. Cannot change."""
-    ef_construction: Annotated[Annotated[int, Field(ge=4, le=65536)] | None, IMMUTABLE] = None
-    """Neighbours that are considered while the graph is built. Cannot change."""
-    ef: Annotated[int, Field(ge=-1, le=65536)] | None = None
-    """Neighbours that are considered in a search; -1 lets Weaviate choose by the three below."""
-    dynamic_ef_min: Amount | None = None
-    """Least ef that Weaviate chooses."""
-    dynamic_ef_max: Amount | None = None
-    """Greatest ef that Weaviate chooses."""
-    dynamic_ef_factor: Amount | None = None
-    """The ef that Weaviate chooses, as a multiple of the query's limit."""
-    flat_search_cutoff: Amount | None = None
-    """Objects below which a filtered search reads them all instead of the graph."""
-    vector_cache_max_objects: Annotated[int, Field(ge=0, le=1_000_000_000_000)] | None = None
-    """Vectors that are kept in memory."""
-    filter_strategy: Literal["sweeping", "acorn"] | None = None
-    """How a filtered search walks the graph."""
-
-
-class WeaviateTenancy(Model):
-    """Tenants, each with a shard of its own."""
-
-    rules = (
-        Rule(
-            "self.enabled || !has(self.autoTenantCreation) && !has(self.autoTenantActivation)",
-            "autoTenantCreation and autoTenantActivation need enabled",
-        ),
-    )
-
-    enabled: Annotated[bool, IMMUTABLE]
-    """Whether every object belongs to a tenant. Cannot change."""
-    auto_tenant_creation: bool | None = None
-    """Whether a tenant is made when the first object is written for it."""
-    auto_tenant_activation: bool | None = None
-    """Whether an inactive tenant is activated when it is asked for."""
-
-
-class WeaviateInvertedIndex(Model):
-    """How the properties are indexed for filters and keyword search."""
-
-    bm25_k1: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Weight of a term's frequency in keyword search."""
-    bm25_b: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Weight of a document's length in keyword search."""
-    stopwords: Literal["en", "none"] | None = None
-    """Words that keyword search ignores: those of English, or none."""
-    index_timestamps: Annotated[bool | None, IMMUTABLE] = None
-    """Whether objects can be filtered by the time of their creation and update. Cannot change."""
-    index_null_state: Annotated[bool | None, IMMUTABLE] = None
-    """Whether objects can be filtered by a property being absent. Cannot change."""
-    index_property_length: Annotated[bool | None, IMMUTABLE] = None
-    """Whether objects can be filtered by the length of a property. Cannot change."""
-
-
-class WeaviateModule(Model):
-    """A module of the server, which has to be enabled there."""
-
-    module: ShortText
-    """Name of the module."""
-    settings: Annotated[
-        dict[ShortText, Annotated[str, Field(max_length=1024)]] | None,
-        Field(max_length=32),
-        SHARED,
-    ] = None
-    """Its settings in the module's own words, such as model. What reads as a number, as true or
-    false, or as a list in JSON is sent as such."""
-
-
-class WeaviateProperty(Model):
-    """A property of the objects."""
-
-    data_type: Annotated[ShortText, IMMUTABLE]
-    """Type: text, int, number, boolean, date, uuid and so on, or a collection to refer to; with []
-    for a list. Cannot change."""
-    description: Text | None = None
-    """What it means."""
-    tokenization: Annotated[ShortText | None, IMMUTABLE] = None
-    """How text is split for filters and keyword search: word, lowercase, whitespace, field and so
-    on. Cannot change."""
-    index_filterable: Annotated[bool | None, IMMUTABLE] = None
-    """Whether objects can be filtered by it. Cannot change."""
-    index_searchable: Annotated[bool | None, IMMUTABLE] = None
-    """Whether keyword search looks into it. Cannot change."""
-    index_range_filters: Annotated[bool | None, IMMUTABLE] = None
-    """Whether ranges of it are found fast. Cannot change."""
-
-
-class WeaviateIndexParams(VectorIndex):
-    """A collection at Weaviate; further vectors may be added to it by hand."""
-
-    rules = (
-        Rule(
-            "self.indexType == 'hnsw' || !has(self.hnsw)",
-            "hnsw belongs to the index type hnsw",
-        ),
-        Rule(
-            "self.indexType != 'dynamic' || !has(self.quantization)",
-            "a dynamic index chooses its quantization itself",
-        ),
-        Rule(
-            "!has(self.shards) || !has(self.multiTenancy) || !self.multiTenancy.enabled",
-            "with tenants every tenant has its own shard, so shards cannot be given",
-        ),
-    )
-
-    description: Text | None = None
-    """What the collection is for. The operator adds a line of its own."""
-    vector_name: Annotated[Annotated[str, Field(max_length=230)], IMMUTABLE] = "default"
-    """Name of the vector within every object. Empty: the single vector without a name that
-    collections of older applications have. Cannot change."""
-    index_type: Annotated[Literal["hnsw", "flat", "dynamic"], IMMUTABLE] = "hnsw"
-    """hnsw: a graph. flat: no index, for small tenants. dynamic: flat that becomes a graph when it
-    grows; the server must run with ASYNC_INDEXING. Cannot change."""
-    hnsw: WeaviateHnsw | None = None
-    """How the graph is built and searched."""
-    quantization: Literal["none", "pq", "bq", "sq", "rq"] | None = None
-    """A compressed copy of the vectors that is searched first: by product, binary, scalar or
-    rotational quantization. Left out, it is the server's default. On a flat index Weaviate refuses
-    to change it."""
-    vectorizer: Annotated[WeaviateModule | None, IMMUTABLE] = None
-    """The module that makes the vectors, such as text2vec-openai; left out, applications bring
-    them. Cannot change."""
-    generative: WeaviateModule | None = None
-    """The module that answers from what was found, such as generative-openai."""
-    reranker: WeaviateModule | None = None
-    """The module that orders what was found anew, such as reranker-cohere."""
-    properties: Annotated[
-        dict[PropertyName, WeaviateProperty] | None, Field(max_length=100), SHARED
-    ] = None
-    """Properties of the objects, by name. Others may add their own, and Weaviate does by itself
-    when an object has a new one. Weaviate cannot remove one: what is no longer declared stays."""
-    inverted_index: WeaviateInvertedIndex | None = None
-    """How the properties are indexed."""
-    multi_tenancy: WeaviateTenancy | None = None
-    """Tenants, each with a shard of its own."""
-    shards: Annotated[Annotated[int, Field(ge=1, le=10000)] | None, IMMUTABLE] = None
-    """Shards that the objects are spread over; one for each node if left out. Cannot change."""
-    replication_factor: Replicas | None = None
-    """Copies of every shard. It can rise only as far as there are replicas already."""
-    deletion_strategy: (
-        Literal["NoAutomatedResolution", "DeleteOnConflict", "TimeBasedResolution"] | None
-    ) = None
-    """What becomes of an object that one replica has deleted and another has not."""
 
 
 class WeaviateIndex(RestProvider[WeaviateIndexParams]):
@@ -359,24 +161,6 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
             owner=owner,
             outputs={key: str(value) for key, value in outputs.items() if value},
         )
-
-
-def plain(answer: http.Answer) -> http.Answer:
-    """The answer with Weaviate's words alone: its errors are a list of messages."""
-    body = answer.body
-    errors = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(errors, list):
-        return answer
-    words = [str(of.get("message") if isinstance(of, dict) else of) for of in errors]
-    return http.Answer(answer.status, answer.headers, "; ".join(words))
-
-
-def _held(answer: http.Answer) -> Failure | None:
-    """The failure, if it concerns the whole connection."""
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS and http.retry_after(answer) is None:
-        # A limit on collections, shards or tenants is reached: others can still be changed.
-        return None
-    return http.held(plain(answer))
 
 
 def _described(text: str | None, want: WeaviateIndexParams, owner: str) -> str:

@@ -1,0 +1,1 @@
+"""Vector indexes at Qdrant: https://qdrant.tech/documentation."""

@@ -1,0 +1,1 @@
+"""Vector indexes at Weaviate: https://docs.weaviate.io."""
