@@ -18,12 +18,14 @@ app = App(name="check", help_epilogue=EXIT_CODES)
 
 
 @app.default
-def check(
+def check(  # noqa: PLR0913 - the command's options
     filename: Files,
     /,
     *,
     namespace: Annotated[str, Parameter(name=["--namespace", "-n"])] = "default",
     strict: Annotated[bool, Parameter(negative=())] = False,
+    cluster: Annotated[bool, Parameter(negative=())] = False,
+    context: str | None = None,
     output: Rendered = "table",
 ) -> int:
     """Validate manifests without a cluster, as the API server and the operator would.
@@ -37,6 +39,10 @@ def check(
         Where objects belong that name no namespace.
     strict
         Take warnings, such as a connection that is not in the files, for errors.
+    cluster
+        Look in the cluster for what the files refer to.
+    context
+        Context of the kubeconfig; the current one if left out.
     output
         How it is printed.
     """
@@ -44,7 +50,8 @@ def check(
         raise Problem("nothing to check: name files with -f")
     manifests, found = load(filename)
     ours = [one for one in manifests if one.ours]
-    found += inspected(manifests, namespace)
+    there = _in_cluster(manifests, namespace, context) if cluster or context else None
+    found += inspected(manifests, namespace, there)
     errors = sum(strict or fault.severity == "error" for fault in found)
     summary = (
         f"{len(ours)} objects checked, {len(manifests) - len(ours)} of other kinds passed over"
@@ -60,14 +67,19 @@ def check(
     return FAILED if errors else OK
 
 
-def inspected(manifests: list[Manifest], namespace: str) -> list[Fault]:
-    """What is wrong with objects of ours, each by itself and with what it refers to."""
+def inspected(
+    manifests: list[Manifest], namespace: str, there: list[Manifest] | None = None
+) -> list[Fault]:
+    """What is wrong with objects of ours, each by itself and with what it refers to.
+
+    `there`: what is in the cluster, if that was asked.
+    """
     from auterity.cli.schema import faults
 
     ours = [one for one in manifests if one.ours]
     found = [fault for one in ours for fault in faults(one)]
     found += _twins(ours, namespace)
-    found += _references(manifests, namespace)
+    found += _references(manifests, there, namespace)
     return found
 
 
@@ -110,15 +122,43 @@ def _twins(ours: list[Manifest], namespace: str) -> Iterator[Fault]:
             yield one.fault(("metadata", "name"), words, severity)
 
 
-def _references(manifests: list[Manifest], namespace: str) -> Iterator[Fault]:
+def _in_cluster(manifests: list[Manifest], namespace: str, context: str | None) -> list[Manifest]:
+    """Our objects in the namespaces of the manifests."""
+    from auterity.cli.cluster import Cluster, Where, perform
+    from auterity.cli.sources import live
+
+    async def read() -> list[Manifest]:
+        async with Cluster.reached(Where(namespace, context)) as reached:
+            homes = {namespace, *(one.namespace for one in manifests if one.ours)} - {""}
+            subjects = (await live(reached, homes)).values()
+        return [
+            Manifest(
+                "cluster",
+                {
+                    "kind": subject.key.kind,
+                    "metadata": {"name": subject.key.name, "namespace": subject.key.namespace},
+                    "spec": subject.spec,
+                },
+                {(): 1},
+            )
+            for subject in subjects
+        ]
+
+    return perform(read())
+
+
+def _references(
+    manifests: list[Manifest], others: list[Manifest] | None, namespace: str
+) -> Iterator[Fault]:
     """What refers to something that is not there; it may be in the cluster already."""
+    missing = "is not in the files" if others is None else "is neither in the files nor the cluster"
     there = {
         (
             one.kind,
             "" if one.kind == "ClusterConnection" else one.namespace or namespace,
             one.name,
         ): one
-        for one in manifests
+        for one in (*(others or ()), *manifests)
     }
     for one in manifests:
         spec = one.data.get("spec")
@@ -127,26 +167,30 @@ def _references(manifests: list[Manifest], namespace: str) -> Iterator[Fault]:
         home = one.namespace or namespace
         ref = spec.get("connectionRef")
         if isinstance(ref, dict) and isinstance(ref.get("name"), str):
-            yield from _connection(one, ref, home, there)
+            yield from _connection(one, ref, home, there, missing)
         for where, found in _below(spec, ("spec",)):
             kind, name = found.get("kind"), found.get("name")
             if where[-1] == "connectionRef" or not isinstance(name, str):
                 continue
             if isinstance(kind, str) and ("output" in found or where[1:2] == ("dependsOn",)):
                 if (kind, home, name) not in there:
-                    yield one.fault(where, f"{kind} {name} is not in the files", "warning")
+                    yield one.fault(where, f"{kind} {name} {missing}", "warning")
             elif where[-1] == "secretKeyRef" and PLACEHOLDER in (name, found.get("key")):
                 yield one.fault(where, "is a placeholder: name the Secret and its key", "warning")
 
 
 def _connection(
-    one: Manifest, ref: dict[str, object], home: str, there: dict[tuple[str, str, str], Manifest]
+    one: Manifest,
+    ref: dict[str, object],
+    home: str,
+    there: dict[tuple[str, str, str], Manifest],
+    missing: str,
 ) -> Iterator[Fault]:
     kind, name = str(ref.get("kind") or "Connection"), str(ref["name"])
     where: Where = ("spec", "connectionRef", "name")
     target = there.get((kind, home if kind == "Connection" else "", name))
     if target is None:
-        yield one.fault(where, f"{kind} {name} is not in the files", "warning")
+        yield one.fault(where, f"{kind} {name} {missing}", "warning")
         return
     spec = target.data.get("spec")
     if not isinstance(spec, dict):

@@ -201,12 +201,12 @@ def _refused(live: Subject, one: Manifest) -> str | None:
 
 
 async def _ask(cluster: Cluster, it: Sources, namespaces: set[str]) -> None:
-    it.subjects = await _live(cluster, namespaces)
+    it.subjects = await live(cluster, namespaces)
     if it.identity is None:
         it.identity = await _identity(cluster)
 
 
-async def _live(cluster: Cluster, namespaces: set[str]) -> dict[Key, Subject]:
+async def live(cluster: Cluster, namespaces: set[str]) -> dict[Key, Subject]:
     """Every object of ours in these namespaces, and the ClusterConnections."""
     found: dict[Key, Subject] = {}
 

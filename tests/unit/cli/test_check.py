@@ -73,7 +73,7 @@ def test_a_valid_manifest_has_no_fault():
         ("team: search", "team: ''", 18, "spec.pinecone.tags.team", "at least 1"),
         ("cloud: aws", "byoc: a\n    cloud: aws", 14, "spec.pinecone", "exactly one of cloud"),
         ("pinecone:\n", "pinecone: 7\n  gone:\n", 14, "spec.pinecone", "must be an object"),
-        ("  pinecone:\n", "  nonesuch:\n", 10, "spec", "exactly one vendor block, of pgvector"),
+        ("  pinecone:\n", "  nonesuch:\n", 10, "spec", "exactly one vendor block, of "),
         ("name: docs", "name: Docs", 9, "metadata.name", "is not a name"),
         ("v1alpha1", "v1", 6, "apiVersion", "serves v1alpha1"),
         ("kind: VectorIndex", "kind: VectorIndx", 7, "kind", "did you mean VectorIndex?"),
