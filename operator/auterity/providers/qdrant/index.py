@@ -110,7 +110,8 @@ class QdrantIndex(RestProvider[QdrantIndexParams]):
         sparse = want.sparse_vectors or {}
         body = {
             "vectors": {want.vector_name: vector} if want.vector_name else vector,
-            "sparse_vectors": {name: {"modifier": of.modifier} for name, of in sparse.items()},
+            "sparse_vectors": {name: {"modifier": of.modifier} for name, of in sparse.items()}
+            or None,
             "shard_number": want.shard_number,
             "sharding_method": want.sharding_method,
             "replication_factor": want.replication_factor,

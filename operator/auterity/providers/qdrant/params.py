@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from auterity.api.fields import IMMUTABLE, SHARED, Model, Rule, ShortText
+from auterity.api.fields import DESTRUCTIVE, IMMUTABLE, SHARED, Model, Rule, ShortText
 from auterity.api.vector_index import VectorIndex
 
 OWNER: Final = "auterity-owner"
@@ -100,8 +100,10 @@ class QdrantStrictMode(Model):
 class QdrantPayloadIndex(Model):
     """An index over a field of the points' payload, for filters."""
 
-    type: ShortText
-    """Type of the field: keyword, integer, float, geo, text, bool, datetime or uuid."""
+    type: Annotated[ShortText, DESTRUCTIVE]
+    """Type of the field: keyword, integer, float, geo, text, bool, datetime or uuid. A change
+    removes the index and builds another: until that is done, filters by the field are slow, or
+    refused in strict mode."""
     is_tenant: bool | None = None
     """For keyword and uuid: the field tells tenants apart, so points of one are kept together."""
     on_disk: bool | None = None
