@@ -15,7 +15,10 @@ SOURCE = "github.com/weaviate/weaviate"
 
 
 class Weaviate(Server):
-    """Calls need `key` as a bearer token; whoever has it is the administrator `user`."""
+    """Calls need `key` as a bearer token; whoever has it is the administrator `user`.
+
+    Its ports for gRPC and for other nodes listen on every interface: no setting tells otherwise.
+    """
 
     name = "weaviate"
     seconds_to_start: ClassVar[float] = 180
