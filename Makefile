@@ -43,6 +43,8 @@ $(READY): requirements.lock pyproject.toml
 lock: $(READY) ## Write requirements.lock and the servers' lock files anew.
 	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
 		$(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 --extra all \
+		--generate-hashes --constraint requirements.lock pyproject.toml -o requirements-image.lock
 	cd tools/servers/requirements && for one in *.in; do \
 		$(CURDIR)/$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
 			"$$one" -o "$${one%.in}.lock"; done
@@ -67,6 +69,8 @@ programs: $(READY) ## Build and install, into the cache, what the tests start.
 	$(call part,servers,$(BIN)/python -m tools.servers)
 	$(call part,helm,$(BIN)/python -m tools.helm)
 	$(call part,kstatus,$(BIN)/python -m tools.kstatus)
+	$(call part,nodes,$(BIN)/python -m tools.nodes)
+	$(call part,promtool,$(BIN)/python -m tools.promtool)
 
 .PHONY: test
 test: check programs ## Everything: check, tests, end-to-end tests.

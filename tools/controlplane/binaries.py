@@ -13,6 +13,8 @@ PROGRAMS = Module(
         "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     },
 )
+SCHEDULER = Module("controlplane", {"kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler"})
+"""Apart from the rest: only what has nodes needs it."""
 
 
 def build() -> Path:
@@ -20,11 +22,15 @@ def build() -> Path:
 
     The first call on a machine builds them, which takes minutes.
     """
+    return PROGRAMS.build(link_values())
+
+
+def link_values() -> dict[str, str]:
+    """What tells a program its version; clients refuse a server of v0.0.0, as it would be."""
     version = kubernetes_version()
     major, minor, _ = version.split(".", 2)
-    # Without these a build calls itself v0.0.0, and clients refuse such a server.
     values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
-    return PROGRAMS.build({f"k8s.io/component-base/version.{k}": v for k, v in values.items()})
+    return {f"k8s.io/component-base/version.{key}": value for key, value in values.items()}
 
 
 def kubernetes_version() -> str:
