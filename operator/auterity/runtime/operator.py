@@ -74,8 +74,9 @@ class Operator:
         self.providers = providers
         self._metrics = metrics
         self.options = options
-        self.kinds = [kind for kind in PLURALS if kind not in options.without]
-        """What is served."""
+        served = {*CONNECTIONS, *(kind for kind, _ in providers)} - options.without
+        self.kinds = [kind for kind in PLURALS if kind in served]
+        """What is served: a kind without any vendor has no CRD, and nobody may look at it."""
         self.store = Store()
         self.synced = False
         self.started = False
