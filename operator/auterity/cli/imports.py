@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import yaml
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 
 from auterity.api.common import ConnectionRef
 from auterity.api.fields import Params, alias_of
@@ -79,8 +80,7 @@ def import_(  # noqa: PLR0913 - the command's options
     inside = inspected(manifests, reach.namespace or "default")
     refuse([*faults, *(fault for fault in inside if fault.severity == "error")])
     given = _given(set or [], provider)
-    kind_, _, ref_name = connection.rpartition("/")
-    ref = ConnectionRef.model_validate({"kind": kind_ or "Connection", "name": ref_name})
+    ref = _reference(connection)
 
     async def look() -> list[tuple[Imported, str]]:
         made = []
@@ -112,6 +112,14 @@ def import_(  # noqa: PLR0913 - the command's options
         return FAILED
     _write(made, directory)
     return OK
+
+
+def _reference(text: str) -> ConnectionRef:
+    kind, _, name = text.rpartition("/")
+    try:
+        return ConnectionRef.model_validate({"kind": kind or "Connection", "name": name})
+    except ValidationError:
+        raise Problem(f"--connection {text}: write NAME or ClusterConnection/NAME") from None
 
 
 def _write(made: list[tuple[Imported, str]], directory: Path | None) -> None:

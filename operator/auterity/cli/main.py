@@ -46,3 +46,10 @@ def main() -> None:
         # Whoever read our output has enough, such as `head`: nothing to tell, nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except Exception as error:  # noqa: BLE001 - what was not foreseen is told too, without secrets
+        from auterity.engine.redaction import frames_of, words_of
+
+        # A traceback may quote values.
+        where = "\n  ".join(frames_of(error)[-6:])
+        complain(f"unforeseen: {type(error).__name__}: {words_of(error)}\n  {where}")
+        sys.exit(FAILED)

@@ -77,6 +77,7 @@ def test_what_cannot_be_done_is_said(run, tmp_path, pinecone):
     for args, words in (
         (("vidx", "nonesuch", "-c", "prod"), "is not offered at 'nonesuch'; it is at: "),
         (("nonesuch", "pinecone", "-c", "prod"), "there is no kind 'nonesuch'"),
+        (("vidx", "pinecone", "-c", "Bad Name"), "write NAME or ClusterConnection/NAME"),
         (("vidx", "pinecone", "-c", "other"), "Connection 'other' does not exist"),
         (("vidx", "pinecone", "-c", "prod"), "nothing that is free to be taken over"),
         (("vidx", "pinecone", "-c", "prod", "--set", "nonesuch=1"), "write FIELD=VALUE"),

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from cyclopts import App
 from cyclopts.command_spec import CommandSpec
+from pydantic import BaseModel
 
 from auterity.cli import output
-from auterity.cli.main import app
+from auterity.cli.main import app, main
 from auterity.providers import catalogue
 from tools.generate import ROOT, definitions, files
 
@@ -143,3 +144,22 @@ def test_yaml_is_as_people_write_it():
 def test_every_command_is_in_the_documentation():
     page = (ROOT / "docs" / "cli.md").read_text()
     assert [name for name in SPECS if f"`{name}`" not in page] == []
+
+
+def test_what_was_not_foreseen_is_told_without_what_it_quotes(monkeypatch, capsys):
+    def broken() -> None:
+        Secret.model_validate({"token": ["tok-hunter2-hunter2"]})
+
+    class Secret(BaseModel):
+        token: str
+
+    fake = App()
+    fake.command(broken, name="version")
+    monkeypatch.setattr(sys.modules[main.__module__], "app", fake)
+    monkeypatch.setattr("sys.argv", ["auterity", "version"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert "unforeseen: ValidationError: token: string_type" in told
+    assert "hunter2" not in told
