@@ -44,13 +44,11 @@ async def promoted(harness: Harness, roller: Roller, rollout: JSON) -> None:
 async def canary(harness: Harness, roller: Roller) -> None:
     await promoted(harness, roller, split(harness, CANARY))
     if harness.provider.traffic_split and not roller.deaths:
-        assert roller.weights[-4:] == [0, 10, 50, 100]
+        assert [weight for weight in roller.weights if weight][-3:] == [10, 50, 100]
 
 
 async def blue_green(harness: Harness, roller: Roller) -> None:
     await promoted(harness, roller, BLUE_GREEN)
-    if not roller.deaths:
-        assert roller.weights[-2:] == [0, 100]
 
 
 async def approved(harness: Harness, roller: Roller) -> None:
@@ -124,7 +122,9 @@ async def test_a_rollout_survives_death_at_any_call(harness: Harness, scenario: 
     calls = harness.script.seen
     await harness.remove()
     fast = type(harness.vendor).fast
-    for number in range(calls):
+    # Of a slow vendor each scenario takes its share of the calls: they have most in common.
+    numbers = range(calls) if fast else range(SCENARIOS.index(scenario), calls, len(SCENARIOS))
+    for number in numbers:
         # What a slow vendor sees of a death after a call is a death before the next one.
         for when in ("kill_before", "kill_after") if fast else ("kill_after",):
             harness.forget_faults()

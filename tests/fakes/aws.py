@@ -64,6 +64,23 @@ class AwsFake:
         model = service(name)
         self._services[model.metadata["targetPrefix"]] = (model, fake, invalid)
 
+    def route(self, path: str, answer: Callable[[web.Request, bytes], JSON]) -> None:
+        """Answer POST requests of a REST service at a path; they are signed as all are."""
+
+        async def handle(request: web.Request, _: Any) -> web.Response:
+            self._requests += 1
+            id = f"request-{self._requests}"
+            raw = await request.read()
+            try:
+                self._signed_by(request, raw)
+                return self._respond(json.dumps(answer(request, raw)), id)
+            except Refused as refused:
+                told = self._respond(json.dumps({"message": refused.message}), id, refused.status)
+                told.headers["x-amzn-errortype"] = refused.code
+                return told
+
+        self._server.route("POST", path, handle)
+
     async def start(self) -> str:
         return await self._server.start()
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
+from aiohttp import web
+
 from auterity.providers.sagemaker.endpoint import SageMakerEndpoint
 from tests.conformance.vendor import Edit, Refusal, Vendor
 from tests.fakes.aws import ACCOUNT, JSON, REGION, AwsFake, Refused
@@ -35,6 +37,8 @@ class SageMaker:
         self.slow = False
         self.breaks: str | None = None
         """Why the next creation or update of an endpoint fails."""
+        self.answers: dict[str, int] = {}
+        """Status with which the container of an image answers, other than 200."""
         self.quota: int | None = None
         """Most endpoints that there may be."""
         self.violations = violations
@@ -67,7 +71,10 @@ class SageMaker:
         Tags: Sequence[JSON] = (),
         **config: Any,
     ) -> JSON:
-        for variant in config["ProductionVariants"]:
+        variants = config["ProductionVariants"]
+        if len(variants) > 1 and any("ServerlessConfig" in one for one in variants):
+            raise _invalid("Serverless endpoints support a single production variant")
+        for variant in variants:
             self._get("model", self.models, variant["ModelName"])
             self._check_variant(variant)
         arn = self._new("endpoint-config", self.configs, EndpointConfigName)
@@ -147,15 +154,20 @@ class SageMaker:
                 raise _invalid(
                     f"Cannot update endpoint: variant {name} is registered as a scalable target"
                 )
-        now = next(self._clock)
-        counts = {
-            v["VariantName"]: v.get("DesiredInstanceCount") for v in endpoint["ProductionVariants"]
+        excluded = {one["VariantPropertyType"] for one in ExcludeRetainedVariantProperties}
+        retained = {
+            v["VariantName"]: {
+                k: v[k]
+                for k in ("DesiredInstanceCount", "DesiredWeight")
+                if k in v and k not in excluded
+            }
+            for v in endpoint["ProductionVariants"]
         }
         endpoint |= {
             "EndpointStatus": "Updating",
-            "LastModifiedTime": now,
+            "LastModifiedTime": next(self._clock),
             "_next": EndpointConfigName,
-            "_counts": counts if RetainAllVariantProperties else {},
+            "_retained": retained if RetainAllVariantProperties else {},
         }
         return {"EndpointArn": endpoint["EndpointArn"]}
 
@@ -167,7 +179,16 @@ class SageMaker:
         for wanted in DesiredWeightsAndCapacities:
             if wanted["VariantName"] not in live:
                 raise _invalid(f"Could not find variant {wanted['VariantName']}")
-            live[wanted["VariantName"]]["DesiredInstanceCount"] = wanted["DesiredInstanceCount"]
+        weights = {n: v["DesiredWeight"] for n, v in live.items()}
+        weights |= {
+            w["VariantName"]: w["DesiredWeight"]
+            for w in DesiredWeightsAndCapacities
+            if "DesiredWeight" in w
+        }
+        if not sum(weights.values()):
+            raise _invalid("The sum of the weights of all variants must be more than 0")
+        for wanted in DesiredWeightsAndCapacities:
+            live[wanted["VariantName"]] |= {k: v for k, v in wanted.items() if k != "VariantName"}
         endpoint |= {"EndpointStatus": "Updating", "LastModifiedTime": next(self._clock)}
         return {"EndpointArn": endpoint["EndpointArn"]}
 
@@ -202,7 +223,7 @@ class SageMaker:
         elif status in ("Creating", "Updating"):
             self.breaks = None
             endpoint["LastModifiedTime"] = next(self._clock)
-            config, counts = endpoint.pop("_next", None), endpoint.pop("_counts", {})
+            config, retained = endpoint.pop("_next", None), endpoint.pop("_retained", {})
             endpoint["EndpointStatus"] = "InService"
             endpoint.pop("FailureReason", None)
             if reason is not None:
@@ -211,17 +232,38 @@ class SageMaker:
                     endpoint["EndpointStatus"] = "Failed"
             elif status == "Creating" or config is not None:
                 endpoint["EndpointConfigName"] = config or endpoint["EndpointConfigName"]
-                endpoint["ProductionVariants"] = self._started(endpoint, counts)
+                endpoint["ProductionVariants"] = self._started(endpoint, retained)
+            for variant in endpoint.get("ProductionVariants", ()):
+                variant["CurrentWeight"] = variant["DesiredWeight"]
+                if "DesiredInstanceCount" in variant:
+                    variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"]
 
-    def _started(self, endpoint: JSON, counts: dict[str, int | None]) -> list[JSON]:
+    def _started(self, endpoint: JSON, retained: dict[str, JSON]) -> list[JSON]:
         started = []
         for variant in self.configs[endpoint["EndpointConfigName"]]["ProductionVariants"]:
-            live: JSON = {"VariantName": variant["VariantName"], "CurrentWeight": 1.0}
+            name, weight = variant["VariantName"], variant.get("InitialVariantWeight", 1.0)
+            live: JSON = {"VariantName": name, "DesiredWeight": weight}
             if (count := variant.get("InitialInstanceCount")) is not None:
-                count = counts.get(variant["VariantName"]) or count
-                live |= {"CurrentInstanceCount": count, "DesiredInstanceCount": count}
-            started.append(live)
+                live["DesiredInstanceCount"] = count
+            started.append(live | retained.get(name, {}))
         return started
+
+    def invoke(self, name: str, variant: str | None, body: bytes) -> JSON:
+        """What the runtime answers; `answers` may make a variant fail."""
+        endpoint = self._get("endpoint", self.endpoints, name)
+        live = [v["VariantName"] for v in endpoint["ProductionVariants"] if v["CurrentWeight"]]
+        chosen = variant or live[0]
+        if chosen not in {v["VariantName"] for v in endpoint["ProductionVariants"]}:
+            raise Refused("ValidationError", f"Variant {chosen} not found for Request")
+        config = self.configs[endpoint["EndpointConfigName"]]
+        model = next(
+            v["ModelName"] for v in config["ProductionVariants"] if v["VariantName"] == chosen
+        )
+        status = self.answers.get(self.models[model]["PrimaryContainer"]["Image"], 200)
+        if status != 200:
+            message = f'Received server error ({status}) from primary with message "no".'
+            raise Refused("ModelError", message, 424)
+        return {"variant": chosen, "received": len(body)}
 
     def _check_variant(self, variant: JSON) -> None:
         serverless = variant.get("ServerlessConfig")
@@ -457,7 +499,18 @@ class SageMakerVendor(Vendor):
         self.autoscaling.sagemaker = self.sagemaker
         self.aws.add("sagemaker", self.sagemaker, "ValidationException")
         self.aws.add("application-autoscaling", self.autoscaling, "ValidationException")
+        self.aws.route("/endpoints/{name}/invocations", self._invoke)
         self.url = await self.aws.start()
+
+    def _invoke(self, request: web.Request, raw: bytes) -> JSON:
+        variant = request.headers.get("X-Amzn-SageMaker-Target-Variant")
+        return self.sagemaker.invoke(request.match_info["name"], variant, raw)
+
+    async def break_next_revision(self) -> None:
+        self.sagemaker.breaks = "The container did not pass the ping health check."
+
+    def written(self, method: str) -> bool:
+        return method != "InvokeEndpoint" and super().written(method)
 
     async def stop(self) -> None:
         await self.aws.stop()

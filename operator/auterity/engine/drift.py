@@ -148,7 +148,7 @@ class _Walk:
                     yield from self.untold(wanted, here, there, markers)
                 continue
             if name not in actual.model_fields_set:
-                yield from self.unread(wanted, here, there, markers)
+                yield from self.unread(wanted, here, there, markers, key_field(cls, name))
                 continue
             has = getattr(actual, name)
             if wanted is None and SHARED not in markers:
@@ -255,10 +255,15 @@ class _Walk:
             yield Difference(path, shown, HIDDEN, known, markers, edited)
 
     def unread(
-        self, want: Any, path: str, shown: str, markers: frozenset[Marker]
+        self,
+        want: Any,
+        path: str,
+        shown: str,
+        markers: frozenset[Marker],
+        key: str | None,
     ) -> Iterator[Difference]:
         """A field that the vendor does not tell: only what is resolved in it is followed."""
-        for here, value in _untold_below(want, path):
+        for here, value in _untold_below(want, path, key):
             yield from self.untold(value, here, f"{shown}{here[len(path) :]}", markers)
 
     def told(self, has: object, path: str) -> str | None:

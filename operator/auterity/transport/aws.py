@@ -46,6 +46,8 @@ OWNER_TAG: Final = f"{GROUP}/owner"
 """The tag that carries the owner's mark."""
 THREADS: Final = 16
 LONGEST_TEXT: Final = 400
+LONGEST_BODY: Final = 64 << 10
+"""Of what a model answers; what is longer tells a probe nothing more."""
 CONNECT_TIMEOUT: Final = 5
 READ_TIMEOUT: Final = 20
 READS: Final = ("Describe", "List", "Get", "Head")
@@ -201,7 +203,7 @@ class AwsSession(Session):
         except (BotoCoreError, OSError) as error:
             raise self._mishap(error, service, operation) from error
         _note(call, answer)
-        return answer
+        return {name: _read(value) for name, value in answer.items()}
 
     def _client(self, service: str) -> "BaseClient":
         with _making:
@@ -290,6 +292,11 @@ class AwsSession(Session):
                 return Rejected(_text(str(error)))
             case _:
                 return Unavailable(f"{host} cannot be reached ({type(error).__name__})")
+
+
+def _read(value: Any) -> Any:
+    """A body that comes as a stream, read here, where waiting for it blocks nobody."""
+    return value.read(LONGEST_BODY) if hasattr(value, "read") else value
 
 
 class _Fixed:

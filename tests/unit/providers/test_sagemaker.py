@@ -81,7 +81,7 @@ async def test_after_a_roll_back_another_edit_is_carried_out(harness: Harness):
     assert harness.ready["status"] == "True"
     observed = await harness.read()
     assert observed is not None
-    assert observed.actual.model.image == image
+    assert observed.revisions[0].actual.model.image == image
 
 
 async def test_a_creation_that_failed_is_told_and_made_anew_after_an_edit(harness: Harness):
@@ -263,16 +263,18 @@ async def test_the_documented_rights_are_enough(account: Account):
     observed = await provider.read("churn")
     assert observed is not None
     assert (observed.phase, observed.owner) == (Phase.READY, "c/team/churn")
-    assert observed.actual.model.image == want.model.image
-    assert observed.actual.vpc is not None
+    (revision,) = observed.revisions
+    assert (revision.name, revision.weight) == ("AllTraffic", 100)
+    assert revision.actual.model.image == want.model.image
+    assert revision.actual.vpc is not None
     assert want.vpc is not None
-    assert observed.actual.vpc.subnets == want.vpc.subnets
+    assert revision.actual.vpc.subnets == want.vpc.subnets
     assert observed.actual.tags == want.tags
-    assert observed.actual.scaling.max == 1
+    assert revision.actual.scaling.max == 1
     await provider.update("churn", want, frozenset({"scaling.max", "tags.team"}), "c/team/churn")
     observed = await provider.read("churn")
     assert observed is not None
-    scaling = observed.actual.scaling
+    scaling = observed.revisions[0].actual.scaling
     assert scaling.target is not None
     assert (scaling.max, scaling.target.value) == (3, 600)
     await provider.delete("churn")

@@ -1,11 +1,13 @@
 """What a model and an endpoint configuration hold, and what they are called for it."""
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
 from auterity.api.fields import SecretKeyRef
 from auterity.api.model_deployment import EnvironmentVariable
+from auterity.engine.errors import Rejected
 from auterity.providers.sagemaker.params import DataCapture, SageMakerEndpointParams, Vpc
 from auterity.transport.aws import JSON
 
@@ -24,13 +26,42 @@ def prefix(endpoint: str) -> str:
     return f"{endpoint[: LONGEST_NAME - 11].rstrip('-')}-"
 
 
-def definition(want: SageMakerEndpointParams, owner: str, variant: str) -> tuple[str, str, JSON]:
-    """Names of model and endpoint configuration, and the latter's content but its count."""
+def model_name(want: SageMakerEndpointParams, owner: str) -> str:
+    """What the model is called."""
     # A digest of a secret would allow to guess it: where it comes from tells it apart as well.
     environment = {v.name: _source(v) for v in want.environment}
-    model = _named(want.name, owner, model_of(want, environment))
-    config = _config_of(want, model, variant)
-    return model, _named(want.name, owner, config), config
+    return _named(want.name, owner, model_of(want, environment))
+
+
+def configuration(
+    endpoint: str, owner: str, variants: Sequence[JSON], settings: JSON
+) -> tuple[str, JSON]:
+    """An endpoint configuration of these variants: its name and what it holds."""
+    # How many instances to start with is not a part of what it is told apart by.
+    told = [{k: v for k, v in one.items() if k != "InitialInstanceCount"} for one in variants]
+    name = _named(endpoint, owner, {"ProductionVariants": told, **settings})
+    return name, {"ProductionVariants": list(variants), **settings}
+
+
+def settings_of(want: SageMakerEndpointParams) -> JSON:
+    """What a configuration holds besides its variants."""
+    settings: JSON = {}
+    if want.kms_key_id:
+        settings["KmsKeyId"] = want.kms_key_id
+    if want.data_capture:
+        settings["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": want.data_capture.sampling_percentage,
+            "DestinationS3Uri": want.data_capture.destination,
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        }
+    return settings
+
+
+def settings_in(config: JSON) -> JSON:
+    """The same of a configuration as SageMaker tells it."""
+    own = ("EndpointConfigName", "EndpointConfigArn", "CreationTime", "ProductionVariants")
+    return {k: v for k, v in config.items() if k not in (*own, "ResponseMetadata")}
 
 
 def model_of(want: SageMakerEndpointParams, environment: dict[str, str]) -> JSON:
@@ -38,11 +69,16 @@ def model_of(want: SageMakerEndpointParams, environment: dict[str, str]) -> JSON
     container: JSON = {"Environment": environment}
     if want.model.image:
         container["Image"] = want.model.image
-    if (artifact := want.model.artifact) and artifact.endswith("/"):
-        source = {"S3Uri": artifact, "S3DataType": "S3Prefix", "CompressionType": "None"}
+    reference = want.model.reference or ""
+    if want.model.version is not None:
+        raise Rejected("model.version: SageMaker has it in the name of a model package")
+    if reference and want.model.artifact is None and not reference.startswith("s3://"):
+        container["ModelPackageName"] = reference
+    elif reference.endswith("/"):
+        source = {"S3Uri": reference, "S3DataType": "S3Prefix", "CompressionType": "None"}
         container["ModelDataSource"] = {"S3DataSource": source}
-    elif artifact:
-        container["ModelDataUrl"] = artifact
+    elif reference:
+        container["ModelDataUrl"] = reference
     model: JSON = {
         "PrimaryContainer": container,
         "ExecutionRoleArn": want.execution_role_arn,
@@ -56,13 +92,11 @@ def model_of(want: SageMakerEndpointParams, environment: dict[str, str]) -> JSON
     return model
 
 
-def count_of(want: SageMakerEndpointParams) -> JSON:
-    """How many instances to start with: not a part of what the configuration is told apart by."""
-    return {} if want.serverless else {"InitialInstanceCount": want.scaling.min}
-
-
-def _config_of(want: SageMakerEndpointParams, model: str, variant: str) -> JSON:
-    served: JSON = {"VariantName": variant, "ModelName": model}
+def variant_of(want: SageMakerEndpointParams, model: str, name: str) -> JSON:
+    """A variant that serves a model."""
+    served: JSON = {"VariantName": name, "ModelName": model}
+    if not want.serverless:
+        served["InitialInstanceCount"] = want.scaling.min
     if want.hardware:
         served["InstanceType"] = want.hardware
     if want.serverless:
@@ -74,20 +108,10 @@ def _config_of(want: SageMakerEndpointParams, model: str, variant: str) -> JSON:
             served["ServerlessConfig"]["ProvisionedConcurrency"] = (
                 want.serverless.provisioned_concurrency
             )
-    for field, name in VARIANT_FIELDS.items():
+    for field, member in VARIANT_FIELDS.items():
         if (value := getattr(want, field)) is not None:
-            served[name] = value
-    config: JSON = {"ProductionVariants": [served]}
-    if want.kms_key_id:
-        config["KmsKeyId"] = want.kms_key_id
-    if want.data_capture:
-        config["DataCaptureConfig"] = {
-            "EnableCapture": True,
-            "InitialSamplingPercentage": want.data_capture.sampling_percentage,
-            "DestinationS3Uri": want.data_capture.destination,
-            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
-        }
-    return config
+            served[member] = value
+    return served
 
 
 def _named(endpoint: str, owner: str, content: JSON) -> str:

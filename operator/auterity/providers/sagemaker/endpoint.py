@@ -7,27 +7,39 @@ from typing import Any, Final
 
 from auterity.api import GROUP
 from auterity.api.model_deployment import ModelSource
-from auterity.engine.contract import Observed, Phase, Provider
+from auterity.api.rollout import Probe
+from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
 from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
 from auterity.providers.sagemaker.definition import (
     LONGEST_NAME,
     VARIANT_FIELDS,
-    count_of,
+    configuration,
     data_capture_of,
-    definition,
+    model_name,
     model_of,
     prefix,
+    settings_in,
+    settings_of,
     variable,
+    variant_of,
     vpc_of,
 )
 from auterity.providers.sagemaker.params import SageMakerEndpointParams, Serverless
-from auterity.providers.sagemaker.scaling import VARIANT, VariantScaling, resource_of
+from auterity.providers.sagemaker.scaling import VariantScaling, live_of, resource_of
 from auterity.transport.aws import JSON, OWNER_TAG, AwsConnection, AwsSession
 
 ENDPOINT_TAG: Final = f"{GROUP}/endpoint"
 """On a model or an endpoint configuration: the endpoint that it was made for."""
 BESIDE_CONTENT: Final = frozenset({"scaling", "tags", "keep_superseded"})
 """Fields that no model or endpoint configuration has to be made anew for."""
+SETTINGS: Final = frozenset({"kms_key_id", "data_capture"})
+"""Fields of a configuration that are none of its variants' own."""
+SETTINGS_NAMES: Final = frozenset({"KmsKeyId", "DataCaptureConfig"})
+FIRST: Final = "AllTraffic"
+"""What the only variant is called where revisions have no names."""
+ALL: Final = 100
+MODEL_STATUS: Final = re.compile(r"\((\d{3})\)")
+"""In `Received server error (500) from primary with message ...`, AWS's 424."""
 PHASES: Final = {
     "InService": Phase.READY,
     "Deleting": Phase.DELETING,
@@ -40,7 +52,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 
 
 class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
-    """One endpoint with all that it needs.
+    """One endpoint with all that it needs; each revision is a variant of it.
 
     It has the object's name. Models and endpoint configurations cannot be changed: their names end
     in a digest of what they hold, so that every step can be repeated.
@@ -65,6 +77,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         "sagemaker:UpdateEndpoint",
         "sagemaker:UpdateEndpointWeightsAndCapacities",
         "sagemaker:DeleteEndpoint",
+        "sagemaker:InvokeEndpoint",
         "sagemaker:AddTags",
         "sagemaker:ListTags",
         "sagemaker:DeleteTags",
@@ -110,12 +123,21 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             "the account's first autoscaled endpoint."
         ),
         (
-            "An endpoint with several variants can be adopted only to be one with one variant. The "
-            "models and endpoint configurations that it had before are left alone."
+            "Of an adopted endpoint's variants one is left in the end. The models and endpoint "
+            "configurations that it had before are left alone."
         ),
         "An artifact that ends in / is taken as a folder with an uncompressed model.",
+        (
+            "Rolling is SageMaker's own replacement of the one variant. Canary and BlueGreen keep "
+            "two variants, which needs the instances of both at once. They are not possible with "
+            "serverless: SageMaker allows no second variant there."
+        ),
+        "sagemaker:InvokeEndpoint is needed for spec.probe only; an endpoint has one path.",
     )
     poll_after = 15.0
+    revisions = True
+    in_place = True
+    probes = True
 
     def __init__(self, session: AwsSession) -> None:
         super().__init__(session)
@@ -138,9 +160,9 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             # It has come or gone between the two calls.
             raise Busy(failure.message) from failure
         phase = PHASES.get(status, Phase.PENDING)
-        actual = SageMakerEndpointParams.seen()
+        actual, revisions = SageMakerEndpointParams.seen(), _serving_meanwhile(endpoint)
         if phase in (Phase.READY, Phase.FAILED):
-            actual = await self._actual(endpoint, tags)
+            actual, revisions = await self._actual(endpoint, tags, phase)
         reason, region = endpoint.get("FailureReason"), self.session.region
         return Observed(
             id=id,
@@ -156,10 +178,12 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             url=f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/endpoints/{id}",
             message=f"the endpoint is {status}" + (f": {reason}" if reason else ""),
             summary={"failureReason": reason[:512]} if reason else {},
+            revisions=revisions,
         )
 
     async def create(self, want: SageMakerEndpointParams, owner: str) -> str:
-        _, config = await self._define(want, owner, VARIANT)
+        variant = await self._variant(want, owner, want.revision or FIRST)
+        config = await self._configure(want, owner, [variant], settings_of(want))
         await self._after_definition(
             "CreateEndpoint",
             EndpointName=want.name,
@@ -181,10 +205,12 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             return
         await self._mark(endpoint["EndpointArn"], want, changed, owner)
         parts = {path.split(".")[0] for path in changed}
-        if parts - BESIDE_CONTENT:
-            await self._replace(
-                endpoint, want, owner, moved=bool(parts & {"hardware", "serverless"})
-            )
+        if parts - BESIDE_CONTENT - SETTINGS:
+            moved = bool(parts & {"hardware", "serverless"})
+            await self._replace(endpoint, want, owner, moved=moved)
+            return
+        if parts & SETTINGS:
+            await self._set(endpoint, want, owner)
             return
         if "scaling" in parts:
             await self.scaling.keep(endpoint, want.scaling)
@@ -197,36 +223,119 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         endpoint = await self._find("DescribeEndpoint", EndpointName=id)
         if endpoint is not None:
             if endpoint["EndpointStatus"] != "Deleting":
-                await self.scaling.remove(resource_of(endpoint))
+                for variant in live_of(endpoint):
+                    await self.scaling.remove(resource_of(id, variant))
                 await self._find("DeleteEndpoint", EndpointName=id)
             # Not before the endpoint is gone: an endpoint without its configuration is billed
             # without being seen.
             return
-        await self.scaling.remove(resource_of({"EndpointName": id}))
         if made := await self._made_for(id):
-            await self._remove([item for item in made if item.owner == made[0].owner])
+            mine = [item for item in made if item.owner == made[0].owner]
+            for variant in {v for item in mine for v in await self._variants_in(item)}:
+                await self.scaling.remove(resource_of(id, variant))
+            await self._remove(mine)
 
-    async def _actual(self, endpoint: JSON, tags: dict[str, str]) -> SageMakerEndpointParams:
+    async def add_revision(self, id: str, want: SageMakerEndpointParams, owner: str) -> None:
+        endpoint, config = await self._serving(id)
+        there = config["ProductionVariants"]
+        if any(one["VariantName"] == want.revision for one in there):
+            return
+        if want.serverless or any("ServerlessConfig" in one for one in there):
+            raise Rejected(
+                "SageMaker allows no second variant beside a serverless one: use "
+                "rollout.strategy Rolling"
+            )
+        variant = await self._variant(want, owner, want.revision)
+        old = [one | {"InitialVariantWeight": _weight(endpoint, one)} for one in there]
+        new = [*old, variant | {"InitialVariantWeight": 0.0}]
+        await self._change_variants(endpoint, want.name, owner, new, settings_in(config))
+
+    async def set_traffic(self, id: str, weights: Mapping[str, int]) -> None:
+        await self.session.call(
+            "sagemaker",
+            "UpdateEndpointWeightsAndCapacities",
+            EndpointName=id,
+            DesiredWeightsAndCapacities=[
+                {"VariantName": name, "DesiredWeight": float(weight)}
+                for name, weight in sorted(weights.items())
+            ],
+        )
+
+    async def remove_revision(self, id: str, revision: str) -> None:
+        endpoint, config = await self._serving(id)
+        there = config["ProductionVariants"]
+        if all(one["VariantName"] != revision for one in there):
+            await self._forget(id, revision, endpoint)
+            return
+        await self.scaling.remove(resource_of(id, revision))
+        left = [one | {} for one in there if one["VariantName"] != revision]
+        if len(left) == 1:
+            left[0].pop("InitialVariantWeight", None)
+        owner = (await self._tags(endpoint["EndpointArn"])).get(OWNER_TAG, "")
+        await self._change_variants(endpoint, id, owner, left, settings_in(config))
+
+    async def probe(self, id: str, request: Probe, revision: str | None) -> Answer:
+        if request.path is not None:
+            raise Rejected("probe.path: a SageMaker endpoint has one path")
+        target = {"TargetVariant": revision} if revision else {}
+        try:
+            answer = await self.session.call(
+                "sagemaker-runtime",
+                "InvokeEndpoint",
+                EndpointName=id,
+                Body=(request.body or "").encode(),
+                ContentType=request.content_type,
+                **target,
+            )
+        except Rejected as failure:
+            if (told := MODEL_STATUS.search(failure.message)) is None:
+                raise
+            return Answer(int(told[1]), failure.message)
+        return Answer(200, answer["Body"].decode(errors="replace"))
+
+    async def _actual(
+        self, endpoint: JSON, tags: dict[str, str], phase: Phase
+    ) -> tuple[SageMakerEndpointParams, list[Revision[SageMakerEndpointParams]]]:
+        """What the endpoint has, and what each of its variants has."""
         id, name = endpoint["EndpointName"], endpoint["EndpointConfigName"]
         config = await self._find("DescribeEndpointConfig", EndpointConfigName=name) or {}
-        variant = (config.get("ProductionVariants") or [{}])[0]
+        variants = config.get("ProductionVariants") or ()
+        fields: JSON = {
+            "kms_key_id": config.get("KmsKeyId"),
+            "data_capture": data_capture_of(config.get("DataCaptureConfig")),
+            "tags": {k: v for k, v in tags.items() if not k.startswith(("aws:", f"{GROUP}/"))},
+        }
+        revisions = [await self._revision(endpoint, one, phase) for one in variants]
+        if phase is not Phase.FAILED:
+            # One that has never served has nothing that was superseded.
+            used = {name, *(one.get("ModelName") for one in variants)}
+            made = await self._made_for(id, tags.get(OWNER_TAG), besides=used)
+            refused = await self._refused(endpoint, made) if endpoint.get("FailureReason") else []
+            revisions += refused
+            if made and not refused:
+                # What tells of a refused variant goes with `remove_revision`, and not before.
+                fields["keep_superseded"] = True
+        return SageMakerEndpointParams.seen(**fields), revisions
+
+    async def _revision(
+        self, endpoint: JSON, variant: JSON, phase: Phase
+    ) -> Revision[SageMakerEndpointParams]:
         model: JSON = {}
         if named := variant.get("ModelName"):
             model = await self._find("DescribeModel", ModelName=named) or {}
         container = model.get("PrimaryContainer") or (model.get("Containers") or [{}])[0]
+        source = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
+        package = container.get("ModelPackageName")
         fields: JSON = {field: variant.get(name) for field, name in VARIANT_FIELDS.items()}
         serverless = variant.get("ServerlessConfig")
-        if endpoint["EndpointStatus"] != "Failed":
-            # One that has never served has nothing to scale, and nothing that was superseded.
-            if serverless is None:
-                fields["scaling"] = await self.scaling.seen(endpoint, variant)
-            if await self._made_for(id, tags.get(OWNER_TAG), besides={name, named}):
-                fields["keep_superseded"] = True
-        return SageMakerEndpointParams.seen(
-            model=ModelSource.model_construct(
+        if phase is not Phase.FAILED and serverless is None:
+            # One that has never served has nothing to scale.
+            fields["scaling"] = await self.scaling.seen(endpoint, variant)
+        actual = SageMakerEndpointParams.seen(
+            model=ModelSource.told(
+                container.get("ModelDataUrl") or source or package,
                 image=container.get("Image"),
-                artifact=container.get("ModelDataUrl")
-                or container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri"),
+                version=None,
             ),
             hardware=variant.get("InstanceType"),
             environment=[variable(k, v) for k, v in container.get("Environment", {}).items()],
@@ -239,11 +348,58 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             ),
             vpc=vpc_of(model.get("VpcConfig")),
             enable_network_isolation=model.get("EnableNetworkIsolation", False),
-            kms_key_id=config.get("KmsKeyId"),
-            data_capture=data_capture_of(config.get("DataCaptureConfig")),
-            tags={k: v for k, v in tags.items() if not k.startswith(("aws:", f"{GROUP}/"))},
             **fields,
         )
+        name = variant["VariantName"]
+        return Revision(name, round(_weight(endpoint, variant)), actual, phase)
+
+    async def _refused(
+        self, endpoint: JSON, made: "list[_Made]"
+    ) -> list[Revision[SageMakerEndpointParams]]:
+        """The variant that SageMaker has gone back from: only a configuration is left of it."""
+        tried = [item for item in made if item.kind == "EndpointConfig"]
+        newest = max(tried, key=lambda item: item.created, default=None)
+        if newest is None:
+            return []
+        return [
+            Revision(
+                name, 0, SageMakerEndpointParams.seen(), Phase.FAILED, endpoint["FailureReason"]
+            )
+            for name in await self._variants_in(newest)
+            if name not in live_of(endpoint)
+        ]
+
+    async def _forget(self, id: str, revision: str, endpoint: JSON) -> None:
+        """Remove what is left of a variant that the endpoint does not have."""
+        used = await self._in_use(endpoint)
+        left = []
+        for item in await self._made_for(id, besides=used):
+            variants = await self._variants_in(item)
+            if revision in variants:
+                left.append(item)
+                model = str(variants[revision].get("ModelName"))
+                if model not in used:
+                    left.append(_Made("Model", model, item.owner))
+        await self._remove(left)
+
+    async def _variants_in(self, made: "_Made") -> dict[str, JSON]:
+        """The variants of a configuration of ours, by name; none of a model."""
+        if made.kind != "EndpointConfig":
+            return {}
+        config = await self._find("DescribeEndpointConfig", EndpointConfigName=made.name) or {}
+        return {one["VariantName"]: one for one in config.get("ProductionVariants", ())}
+
+    async def _serving(self, id: str) -> tuple[JSON, JSON]:
+        """The endpoint and its configuration."""
+        endpoint = await self._find("DescribeEndpoint", EndpointName=id)
+        if endpoint is None or endpoint["EndpointStatus"] != "InService":
+            raise Busy(f"endpoint {id} is not in service")
+        config = await self._find(
+            "DescribeEndpointConfig", EndpointConfigName=endpoint["EndpointConfigName"]
+        )
+        if config is None:
+            raise Rejected(f"endpoint {id} has lost its configuration; delete it and make it anew")
+        return endpoint, config
 
     async def _remains(self, id: str) -> Observed[SageMakerEndpointParams] | None:
         """What is left where there is no endpoint, or not yet: it is to be completed or deleted."""
@@ -255,34 +411,83 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         return Observed(
             id=id,
             actual=nothing,
+            phase=Phase.FAILED,
             owner=made[0].owner,
             message=f"there is no endpoint, but {made[0].kind} {made[0].name} that was made for it",
         )
 
-    async def _define(
-        self, want: SageMakerEndpointParams, owner: str, variant: str
-    ) -> tuple[str, str]:
-        """Make model and endpoint configuration, where they are not there yet; their names."""
+    async def _variant(self, want: SageMakerEndpointParams, owner: str, name: str) -> JSON:
+        """Make the model, where it is not there yet; the variant that serves it."""
+        model = model_name(want, owner)
         tags = _listed({**(want.tags or {}), OWNER_TAG: owner, ENDPOINT_TAG: want.name})
-        model = model_of(want, {v.name: v.reveal() for v in want.environment})
-        model_name, config_name, config = definition(want, owner, variant)
-        await self._once("CreateModel", ModelName=model_name, Tags=tags, **model)
-        config["ProductionVariants"][0] |= count_of(want)
+        content = model_of(want, {v.name: v.reveal() for v in want.environment})
+        await self._once("CreateModel", ModelName=model, Tags=tags, **content)
+        return variant_of(want, model, name)
+
+    async def _configure(
+        self, want: SageMakerEndpointParams, owner: str, variants: list[JSON], settings: JSON
+    ) -> str:
+        """Make the endpoint configuration, where it is not there yet; its name."""
+        name, config = configuration(want.name, owner, variants, settings)
+        await self._make_configuration(want.name, owner, want.tags or {}, name, config)
+        return name
+
+    async def _make_configuration(
+        self, endpoint: str, owner: str, tags: dict[str, str], name: str, config: JSON
+    ) -> None:
+        marks = {OWNER_TAG: owner, ENDPOINT_TAG: endpoint}
         await self._once(
-            "CreateEndpointConfig", EndpointConfigName=config_name, Tags=tags, **config
+            "CreateEndpointConfig",
+            EndpointConfigName=name,
+            Tags=_listed({**tags, **marks}),
+            **config,
         )
-        return model_name, config_name
+
+    async def _change_variants(
+        self, endpoint: JSON, id: str, owner: str, variants: list[JSON], settings: JSON
+    ) -> None:
+        """Serve these variants; those that were there go on as they are."""
+        name, config = configuration(id, owner, variants, settings)
+        await self._make_configuration(id, owner, {}, name, config)
+        await self._after_definition(
+            "UpdateEndpoint",
+            EndpointName=endpoint["EndpointName"],
+            EndpointConfigName=name,
+            RetainAllVariantProperties=True,
+        )
+
+    async def _set(self, endpoint: JSON, want: SageMakerEndpointParams, owner: str) -> None:
+        """Other settings for the variants that are there."""
+        active = endpoint["EndpointConfigName"]
+        config = await self._find("DescribeEndpointConfig", EndpointConfigName=active) or {}
+        kept = {k: v for k, v in settings_in(config).items() if k not in SETTINGS_NAMES}
+        name, content = configuration(
+            want.name, owner, config.get("ProductionVariants", ()), kept | settings_of(want)
+        )
+        if name == active:
+            return
+        await self._refuse_what_was_rolled_back(endpoint, name)
+        await self._make_configuration(want.name, owner, want.tags or {}, name, content)
+        await self._after_definition(
+            "UpdateEndpoint",
+            EndpointName=want.name,
+            EndpointConfigName=name,
+            RetainAllVariantProperties=True,
+            ExcludeRetainedVariantProperties=[{"VariantPropertyType": "DataCaptureConfig"}],
+        )
 
     async def _replace(
         self, endpoint: JSON, want: SageMakerEndpointParams, owner: str, *, moved: bool
     ) -> None:
-        resource = resource_of(endpoint)
-        variant = resource["ResourceId"].rpartition("/")[2]
-        _, config, _ = definition(want, owner, variant)
-        active = endpoint["EndpointConfigName"]
+        """SageMaker's own replacement of the one variant."""
+        name = next(iter(live_of(endpoint)), FIRST)
+        active, resource = endpoint["EndpointConfigName"], resource_of(want.name, name)
+        planned = variant_of(want, model_name(want, owner), name)
+        config, _ = configuration(want.name, owner, [planned], settings_of(want))
         if config != active:
             await self._refuse_what_was_rolled_back(endpoint, config)
-        await self._define(want, owner, variant)
+        variant = await self._variant(want, owner, name)
+        await self._configure(want, owner, [variant], settings_of(want))
         if config == active:
             return
         scaled = await self.scaling.target(resource) is not None
@@ -351,7 +556,8 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
                 except NotFound:
                     continue
                 if tags.get(ENDPOINT_TAG) == id and owner in (None, tags.get(OWNER_TAG)):
-                    found.append(_Made(kind, name, tags.get(OWNER_TAG)))
+                    created = item["CreationTime"].timestamp()
+                    found.append(_Made(kind, name, tags.get(OWNER_TAG), created))
         return found
 
     async def _remove(self, made: "list[_Made]") -> None:
@@ -387,6 +593,25 @@ class _Made:
     kind: str
     name: str
     owner: str | None
+    created: float = 0.0
+
+
+def _serving_meanwhile(endpoint: JSON) -> list[Revision[SageMakerEndpointParams]]:
+    """The variants of an endpoint that is in between: those to come are not among them yet."""
+    return [
+        Revision(name, round(_weight(endpoint, one)), SageMakerEndpointParams.seen())
+        for name, one in live_of(endpoint).items()
+    ]
+
+
+def _weight(endpoint: JSON, variant: JSON) -> float:
+    """Percent of the traffic. SageMaker's weights are relative to their sum."""
+    live = live_of(endpoint)
+    weights = {name: float(one.get("CurrentWeight") or 0.0) for name, one in live.items()}
+    total = sum(weights.values())
+    if not total:
+        return float(ALL if len(live) <= 1 else 0)
+    return ALL * weights.get(variant["VariantName"], 0.0) / total
 
 
 def _listed(tags: dict[str, str]) -> list[JSON]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from auterity.api.fields import SHARED, Model, Text, TextMap
+from auterity.api.fields import SHARED, UNVERSIONED, Model, Text, TextMap
 from auterity.api.model_deployment import ModelDeployment
 
 Arn = Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^arn:[^\s]+$")]
@@ -41,7 +41,7 @@ class DataCapture(Model):
 
 
 class SageMakerEndpointParams(ModelDeployment):
-    """An endpoint with one variant, its model, its endpoint configuration and its scaling."""
+    """An endpoint with its variants (one for each revision), models, configuration and scaling."""
 
     execution_role_arn: Arn
     """ARN of the role that SageMaker works as: it pulls the image and reads the artifact."""
@@ -59,12 +59,12 @@ class SageMakerEndpointParams(ModelDeployment):
     """Network of the containers; none of yours if left out."""
     enable_network_isolation: bool = False
     """Cut the containers off from every network."""
-    kms_key_id: Text | None = None
+    kms_key_id: Annotated[Text | None, UNVERSIONED] = None
     """KMS key that the instances' disks are encrypted with."""
-    data_capture: DataCapture | None = None
+    data_capture: Annotated[DataCapture | None, UNVERSIONED] = None
     """Keep requests and answers in S3."""
-    tags: Annotated[TextMap | None, SHARED] = None
+    tags: Annotated[TextMap | None, SHARED, UNVERSIONED] = None
     """Tags of the endpoint; new models and endpoint configurations get them too."""
-    keep_superseded: bool = False
-    """Keep the models and endpoint configurations that updates have replaced, for a rollback by
-    hand. Otherwise they are removed as soon as the endpoint serves the new ones."""
+    keep_superseded: Annotated[bool, UNVERSIONED] = False
+    """Keep the models and endpoint configurations that updates have replaced, beside what
+    rollout.rollbackTo needs. Otherwise they are removed as soon as the endpoint serves others."""

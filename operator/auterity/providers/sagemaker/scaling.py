@@ -6,23 +6,28 @@ from auterity.api.model_deployment import Scaling, ScalingTarget
 from auterity.engine.errors import NotFound
 from auterity.transport.aws import JSON, AwsSession
 
-VARIANT: Final = "AllTraffic"
 POLICY: Final = "auterity"
 DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
-INVOCATIONS: Final = "SageMakerVariantInvocationsPerInstance"
+PREDEFINED: Final = {
+    "InvocationsPerReplica": "SageMakerVariantInvocationsPerInstance",
+    "ConcurrentRequests": "SageMakerVariantConcurrentRequestsPerModelHighResolution",
+}
+MEASURED: Final = {"AcceleratorUtilization": "GPUUtilization"}
+"""Metrics of instances that SageMaker calls otherwise."""
 
 
 class VariantScaling:
-    """Application Auto Scaling of an endpoint's first variant."""
+    """Application Auto Scaling of an endpoint's variants."""
 
     def __init__(self, session: AwsSession) -> None:
         self.session = session
 
     async def seen(self, endpoint: JSON, variant: JSON) -> Scaling:
-        resource = resource_of(endpoint)
+        name = variant["VariantName"]
+        resource = resource_of(endpoint["EndpointName"], name)
         if (target := await self.target(resource)) is None:
-            live = (endpoint.get("ProductionVariants") or [{}])[0]
-            count = live.get("DesiredInstanceCount", variant.get("InitialInstanceCount"))
+            live: JSON = live_of(endpoint).get(name, {})
+            count: Any = live.get("DesiredInstanceCount", variant.get("InitialInstanceCount"))
             return Scaling.model_construct(min=count, max=count, target=None)
         policy = await self._policy(resource)
         tracking = (policy or {}).get("TargetTrackingScalingPolicyConfiguration")
@@ -31,19 +36,27 @@ class VariantScaling:
         )
 
     async def keep(self, endpoint: JSON, scaling: Scaling) -> None:
-        resource, most = resource_of(endpoint), scaling.max or scaling.min
-        if scaling.target is None and most == scaling.min:
-            await self.remove(resource)
-            (variant,) = endpoint["ProductionVariants"][:1]
-            if variant.get("DesiredInstanceCount") != most:
-                capacity = {"VariantName": variant["VariantName"], "DesiredInstanceCount": most}
-                await self.session.call(
-                    "sagemaker",
-                    "UpdateEndpointWeightsAndCapacities",
-                    EndpointName=endpoint["EndpointName"],
-                    DesiredWeightsAndCapacities=[capacity],
-                )
+        """Scale all variants so. Serverless ones have no instances to scale."""
+        name, most = endpoint["EndpointName"], scaling.max or scaling.min
+        scaled = {k: v for k, v in live_of(endpoint).items() if "DesiredInstanceCount" in v}
+        if scaling.target is not None or most != scaling.min:
+            for variant in scaled:
+                await self._follow(resource_of(name, variant), scaling, most)
             return
+        for variant in scaled:
+            await self.remove(resource_of(name, variant))
+        other = [v for v, live in scaled.items() if live["DesiredInstanceCount"] != most]
+        if other:
+            await self.session.call(
+                "sagemaker",
+                "UpdateEndpointWeightsAndCapacities",
+                EndpointName=name,
+                DesiredWeightsAndCapacities=[
+                    {"VariantName": variant, "DesiredInstanceCount": most} for variant in other
+                ],
+            )
+
+    async def _follow(self, resource: JSON, scaling: Scaling, most: int) -> None:
         await self._call(
             "RegisterScalableTarget", **resource, MinCapacity=scaling.min, MaxCapacity=most
         )
@@ -88,13 +101,16 @@ class VariantScaling:
         return await self.session.call("application-autoscaling", operation, **parameters)
 
 
-def resource_of(endpoint: JSON) -> JSON:
-    """What autoscaling calls an endpoint's first variant."""
-    variants = endpoint.get("ProductionVariants") or [{}]
-    variant = variants[0].get("VariantName", VARIANT)
+def live_of(endpoint: JSON) -> dict[str, JSON]:
+    """An endpoint's variants by name, as they are now."""
+    return {one["VariantName"]: one for one in endpoint.get("ProductionVariants") or ()}
+
+
+def resource_of(endpoint: str, variant: str) -> JSON:
+    """What autoscaling calls a variant."""
     return {
         "ServiceNamespace": "sagemaker",
-        "ResourceId": f"endpoint/{endpoint['EndpointName']}/variant/{variant}",
+        "ResourceId": f"endpoint/{endpoint}/variant/{variant}",
         "ScalableDimension": DIMENSION,
     }
 
@@ -102,14 +118,15 @@ def resource_of(endpoint: JSON) -> JSON:
 def _tracking(target: ScalingTarget, now: JSON, resource: str) -> JSON:
     """A policy's configuration, with what others have set in it."""
     kept = {k: v for k, v in now.items() if not k.endswith("MetricSpecification")}
-    if target.metric == "InvocationsPerReplica":
-        metric: JSON = {"PredefinedMetricSpecification": {"PredefinedMetricType": INVOCATIONS}}
+    if target.metric in PREDEFINED:
+        kind = PREDEFINED[target.metric]
+        metric: JSON = {"PredefinedMetricSpecification": {"PredefinedMetricType": kind}}
     else:
         _, endpoint, _, variant = resource.split("/")
         metric = {
             "CustomizedMetricSpecification": {
                 "Namespace": "/aws/sagemaker/Endpoints",
-                "MetricName": target.metric,
+                "MetricName": MEASURED.get(target.metric, target.metric),
                 "Dimensions": [
                     {"Name": "EndpointName", "Value": endpoint},
                     {"Name": "VariantName", "Value": variant},
@@ -126,7 +143,6 @@ def _followed(tracking: JSON | None) -> ScalingTarget | None:
         return None
     predefined = tracking.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
     customized = tracking.get("CustomizedMetricSpecification", {}).get("MetricName")
-    metric: Any = customized or predefined
-    if predefined == INVOCATIONS:
-        metric = "InvocationsPerReplica"
+    ours = {v: k for k, v in (PREDEFINED | MEASURED).items()}
+    metric: Any = ours.get(customized or predefined, customized or predefined)
     return ScalingTarget.model_construct(metric=metric, value=tracking["TargetValue"])
