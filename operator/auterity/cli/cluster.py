@@ -105,10 +105,12 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def reached(cls, where: Where) -> AsyncIterator["Cluster"]:
-        """The cluster, until the connections to it are closed."""
+        """The cluster, until the connections to it are closed. Raises Problem if it is away."""
         cluster = cls(where)
         try:
             yield cluster
+        except ClusterUnavailable as error:
+            raise Problem(f"{cluster.context.server or cluster.context.name}: {error}") from None
         finally:
             await cluster.kube.close()
 
