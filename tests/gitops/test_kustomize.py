@@ -14,7 +14,9 @@ class Loader(yaml.SafeLoader):
     """Takes a bare = for what it is: PyYAML knows it as YAML 1.1's default value."""
 
 
-Loader.add_constructor("tag:yaml.org,2002:value", Loader.construct_yaml_str)
+Loader.add_constructor(
+    "tag:yaml.org,2002:value", lambda loader, node: str(loader.construct_scalar(node))
+)
 
 
 def test_the_base_has_every_crd_as_it_is():
