@@ -11,7 +11,7 @@ from auterity.runtime.store import Store
 def state(*objects: dict) -> State:
     store = Store()
     for number, raw in enumerate(objects):
-        metadata = {"namespace": "team", "uid": f"uid-{number}", "resourceVersion": "1"}
+        metadata: dict = {"namespace": "team", "uid": f"uid-{number}", "resourceVersion": "1"}
         metadata |= {"creationTimestamp": "2026-01-01T00:00:00Z"}
         metadata |= {"generation": 1, **raw.pop("metadata")}
         store.put({"metadata": metadata, "spec": {}, **raw})
