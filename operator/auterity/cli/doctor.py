@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from auterity.api import GROUP
-from auterity.api.kinds import KINDS
 from auterity.api.rights import rules
 from auterity.cli import checks
 from auterity.cli.checks import Ask, Check, Level
@@ -25,6 +24,7 @@ from auterity.runtime.kubeconfig import KubeconfigError
 CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 REVIEWS: Final = "/apis/authorization.k8s.io/v1"
 ADMISSION: Final = "/apis/admissionregistration.k8s.io"
+CONNECTIONS: Final = ("connections", "clusterconnections")
 STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 FOR_PEOPLE: Final = (
     ("", "secrets", ("get",)),
@@ -83,12 +83,15 @@ async def _checks(cluster: Cluster, where: Where, account: str | None) -> AsyncI
         yield check
     from auterity.cli import schema
 
+    wanted = schema.crds()
     installed = await _definitions(cluster)
     releases = [replica.release for replica in alive if replica.release]
-    for check in checks.definitions(schema.crds(), installed, releases):
+    for check in checks.definitions(wanted, installed, releases):
         yield check
-    yield await _own_rights(cluster)
-    async for check in _operators_rights(cluster, replicas or (), alive, account):
+    kinds = [crd["spec"]["names"]["plural"] for crd in wanted]
+    yield await _own_rights(cluster, kinds)
+    needed = rules(kind for kind in kinds if kind not in CONNECTIONS)
+    async for check in _operators_rights(cluster, needed, replicas or (), alive, account):
         yield check
     yield await _policy(cluster)
     snapshot = await cluster.snapshot(everywhere=where.namespace is None, secrets=False)
@@ -113,10 +116,10 @@ async def _definitions(cluster: Cluster) -> dict[str, JSON] | None:
         return None
 
 
-async def _own_rights(cluster: Cluster) -> Check:
+async def _own_rights(cluster: Cluster, kinds: Iterable[str]) -> Check:
     wanted = [
-        Ask(verb, GROUP, plural, cluster.namespace)
-        for plural in ["connections", *(kind.plural for kind in KINDS.values())]
+        Ask(verb, GROUP, plural, "" if plural == CONNECTIONS[1] else cluster.namespace)
+        for plural in kinds
         for verb in ("get", "list", "patch")
     ]
     wanted += [
@@ -130,10 +133,13 @@ async def _own_rights(cluster: Cluster) -> Check:
 
 
 async def _operators_rights(
-    cluster: Cluster, replicas: Iterable[Replica], alive: Iterable[Replica], account: str | None
+    cluster: Cluster,
+    needed: Mapping[str, list[JSON]],
+    replicas: Iterable[Replica],
+    alive: Iterable[Replica],
+    account: str | None,
 ) -> AsyncIterator[Check]:
     accounts = [account] if account else await _accounts(cluster, replicas)
-    needed = rules(kind.plural for kind in KINDS.values())
     served = sorted({namespace for replica in alive for namespace in replica.serves}) or [""]
     if not accounts:
         fix = "name it: --service-account NAMESPACE/NAME"
