@@ -1,11 +1,18 @@
 """Kopf is set up so that it never writes, never asks for more rights, and never gives up."""
 
+import asyncio
+import getpass
 import itertools
+from types import SimpleNamespace
+from typing import cast
 
 import kopf
+import pytest
 
 from auterity.api.annotations import FINALIZER
+from auterity.runtime import app
 from auterity.runtime.handlers import _settings
+from auterity.runtime.operator import Operator, Options
 
 
 async def test_kopf_leaves_objects_alone_and_never_gives_up():
@@ -19,3 +26,16 @@ async def test_kopf_leaves_objects_alone_and_never_gives_up():
         first = list(itertools.islice(iter(backoffs), 1000))  # type: ignore[arg-type]  # not a float
         assert len(first) == 1000
         assert max(first) <= 10
+
+
+async def test_the_user_needs_no_name(monkeypatch: pytest.MonkeyPatch):
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    operator = cast("Operator", SimpleNamespace(kinds=[], options=Options()))
+    tasks = await app._watches(operator)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert tasks
