@@ -142,6 +142,51 @@ def test_a_models_own_rules_are_enforced(api: Api) -> None:
     )
 
 
+ROLLOUT_REFUSALS: list[tuple[JSON, str]] = [
+    ({"strategy": "Canary"}, "strategy: Invalid value: steps: strategy Canary needs at least one"),
+    (
+        {"strategy": "Canary", "steps": [{"weight": 50}, {"weight": 20}]},
+        "steps: Invalid value: steps: the weight must grow from step to step",
+    ),
+    (
+        {"strategy": "Canary", "steps": [{"weight": 50}, {"weight": 50}]},
+        "steps: Invalid value: steps: the weight must grow from step to step",
+    ),
+    ({"strategy": "Canary", "steps": [{"weight": 101}]}, "steps[0].weight: Invalid value"),
+    ({"strategy": "Canary", "steps": [{"weight": 0}]}, "steps[0].weight: Invalid value"),
+    (
+        {"strategy": "Canary", "steps": [{"weight": 5, "pause": "soon"}]},
+        "steps[0].pause: Invalid value",
+    ),
+    ({"steps": [{"weight": 5}]}, "steps: Invalid value: steps are for strategy Canary only"),
+    ({"preview": "5m"}, "preview: Invalid value: preview is for strategy BlueGreen only"),
+    ({"promotion": "Probe"}, "promotion: Invalid value: rollout.promotion: Probe needs spec.probe"),
+]
+
+
+@pytest.mark.parametrize(("rollout", "words"), ROLLOUT_REFUSALS)
+def test_a_rollout_that_makes_no_sense_is_refused_by_its_field(
+    api: Api, rollout: JSON, words: str
+) -> None:
+    deployment = integration("ModelDeployment", rollout=rollout)
+    assert f"spec.rollout.{words}" in api.refusal("create", deployment)
+
+
+def test_a_rollout_with_growing_steps_is_taken(api: Api) -> None:
+    steps = [{"weight": 5, "pause": "10m"}, {"weight": 50, "pause": "UntilApproved"}]
+    rollout = {"strategy": "Canary", "steps": steps, "promotion": "Probe"}
+    probe = {"body": "{}", "expect": {"json": {"path": "ok", "value": "true"}}}
+    made = api.create(integration("ModelDeployment", rollout=rollout, probe=probe))
+    assert made["spec"]["rollout"]["autoRollback"] is True
+
+
+def test_a_model_comes_from_one_place(api: Api) -> None:
+    ref = {"kind": "TuningJob", "name": "churn", "output": "model"}
+    api.create(integration("ModelDeployment", model={"modelRef": ref}))
+    both = integration("ModelDeployment", model={"modelRef": ref, "artifact": "s3://b/m"})
+    assert "at most one of artifact, name, modelRef" in api.refusal("create", both)
+
+
 def test_a_connection_has_one_vendor_for_good(api: Api) -> None:
     api.create(connection("Connection"))
 
