@@ -132,7 +132,11 @@ def rights(about: str, denied: Sequence[Ask] | None, *, level: Level, fix: str) 
         )
     if not denied:
         return Check(about, Level.OK, "all that is needed")
-    return Check(about, level, f"may not {_some([str(ask) for ask in denied])}", fix)
+    verbs: dict[Ask, list[str]] = {}
+    for ask in denied:
+        verbs.setdefault(ask._replace(verb=""), []).append(ask.verb)
+    told = [str(of._replace(verb="/".join(each))) for of, each in verbs.items()]
+    return Check(about, level, f"may not {_some(told)}", fix)
 
 
 def replicas(found: Sequence[Replica] | None, now: datetime, commands: Commands) -> Iterator[Check]:

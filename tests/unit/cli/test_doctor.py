@@ -166,9 +166,17 @@ def test_every_rule_of_the_chart_is_asked_for_where_it_counts():
 
 
 def test_rights_that_are_missing_are_listed():
-    denied = [Ask("get", "", "secrets", "team"), Ask("list", "coordination.k8s.io", "leases", "")]
+    denied = [
+        Ask("get", "", "secrets", "team"),
+        Ask("list", "coordination.k8s.io", "leases", ""),
+        Ask("list", "", "secrets", "team"),
+        Ask("get", "", "namespaces", "", "kube-system"),
+    ]
     check = checks.rights("your rights", denied, level=Level.WARN, fix="ask")
-    assert check.says == "may not get secrets in team, list leases.coordination.k8s.io"
+    assert check.says == (
+        "may not get/list secrets in team, list leases.coordination.k8s.io, "
+        "get namespaces/kube-system"
+    )
     assert checks.rights("x", [], level=Level.FAIL, fix="ask").level is Level.OK
     assert checks.rights("x", None, level=Level.FAIL, fix="ask").level is Level.WARN
 
