@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 READY := .venv/.ready
 UV := uv>=0.9,<1
-EXTRAS := admission aws github pinecone postgresql
+EXTRAS := admission aws github google pinecone postgresql
 
 # A named part with the seconds it took: $(call part,NAME,COMMAND)
 define part
@@ -41,10 +41,11 @@ $(READY): requirements.lock pyproject.toml
 
 .PHONY: lock
 lock: $(READY) ## Write requirements.lock and the servers' lock files anew.
-	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
-		$(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 --extra all \
-		--generate-hashes --constraint requirements.lock pyproject.toml -o requirements-image.lock
+		--generate-hashes pyproject.toml -o requirements-image.lock
+	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
+		$(EXTRAS:%=--extra %) --group dev --constraint requirements-image.lock pyproject.toml \
+		-o requirements.lock
 	cd tools/servers/requirements && for one in *.in; do \
 		$(CURDIR)/$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
 			"$$one" -o "$${one%.in}.lock"; done
