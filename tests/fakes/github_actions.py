@@ -7,6 +7,7 @@ write moves `updated_at`, and a workflow exists as soon as its file is on the de
 
 import hashlib
 import json
+import sys
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -688,7 +689,8 @@ class GitHubActionsVendor(Vendor):
 
     async def start(self) -> None:
         if reason := specs_missing():
-            print(f"GitHub's requests are not held against its description: {reason}")
+            # Standard output is for the address, where this is a process of its own.
+            print(f"requests are not held against GitHub's description: {reason}", file=sys.stderr)
         self.url = await self.server.start()
 
     async def stop(self) -> None:
