@@ -198,8 +198,8 @@ def policy(*, available: bool, installed: bool | None) -> Check:
         return Check(about, Level.OK, "is available; whether it is in use is not for you to see")
     if installed:
         return Check(about, Level.OK, "finalizers are set at admission")
-    says = "is available and not in use: each new object costs one write more"
-    return Check(about, Level.OK, says, "set the chart's finalizerAtAdmission, if that matters")
+    says = "is available and not in use; the chart's finalizerAtAdmission would save writes"
+    return Check(about, Level.OK, says)
 
 
 def connections(snapshot: Snapshot, commands: Commands) -> Iterator[Check]:
