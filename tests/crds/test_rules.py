@@ -5,6 +5,14 @@ from typing import Any
 import pytest
 
 from auterity.api import API_VERSION
+from auterity.api.common import by_alias
+from auterity.api.rollout import (
+    EarlierRevision,
+    FailedRevision,
+    ProbeStatus,
+    RevisionStatus,
+    RolloutStatus,
+)
 from tests.crds.conftest import JSON, Api, integration
 
 
@@ -178,6 +186,25 @@ def test_a_rollout_with_growing_steps_is_taken(api: Api) -> None:
     probe = {"body": "{}", "expect": {"json": {"path": "ok", "value": "true"}}}
     made = api.create(integration("ModelDeployment", rollout=rollout, probe=probe))
     assert made["spec"]["rollout"]["autoRollback"] is True
+
+
+def test_what_is_told_of_a_rollout_is_kept_as_it_is(api: Api) -> None:
+    failed = FailedRevision(name="r-2", generation=2, message="it broke")
+    told = RolloutStatus(
+        phase="RollingBack",
+        revision="r-2",
+        stable="r-1",
+        weights=[0, 10, 100],
+        step=1,
+        since="2026-01-01T00:00:00Z",
+        failed=failed,
+        revisions=[RevisionStatus(name="r-1", weight=100, phase="Ready")],
+        history=[EarlierRevision(name="r-1", content='{"hardware":"m"}')],
+    )
+    status: JSON = {"observedGeneration": 1, "rollout": by_alias(told)}
+    status["probe"] = by_alias(ProbeStatus(verdict="Failing", message="no"))
+    made = api.create(integration("ModelDeployment"))
+    assert api.replace_status({**made, "status": status})["status"] == status
 
 
 def test_a_model_comes_from_one_place(api: Api) -> None:

@@ -47,13 +47,21 @@ class ModelSource(Model):
         return self.artifact or self.name
 
     @classmethod
-    def told(cls, reference: str | None, **fields: str | None) -> Self:
-        """As a vendor tells it: `reference` is compared with whichever of the three is declared."""
+    def told(cls, reference: str | None, **others: str | None) -> Self:
+        """As a vendor tells it: `reference` is compared with whichever of the three is declared.
+
+        Of image and version, those that it tells; None: it has none.
+        """
         ref = None
         if reference is not None:
             ref = ModelRef.model_construct(kind="", output="")
             ref.resolve(reference, "")
-        return cls.model_construct(artifact=reference, name=reference, model_ref=ref, **fields)
+        told = cls()
+        told.artifact = told.name = reference
+        told.model_ref = ref
+        for name, value in others.items():
+            setattr(told, name, value)
+        return told
 
 
 class ScalingTarget(Model):

@@ -29,6 +29,7 @@ from auterity.engine.contract import SecretStore
 from auterity.engine.declared import Providers
 from auterity.engine.errors import Rejected
 from auterity.engine.listings import Listings
+from auterity.engine.probe import NoProbes
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.engine.verdict import Verdict
 from auterity.engine.visit import Engine
@@ -225,6 +226,7 @@ class Planner:
             listings=Listings(),
             observer=NoObserver(),
             changes=self._stopped,
+            probes=NoProbes(),
         )
 
     async def close(self) -> None:

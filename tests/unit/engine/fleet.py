@@ -351,7 +351,7 @@ class FleetVendor(Vendor):
         del self.sea.fleets[id]
 
     async def foreign(self, spec: JSON, name: str, owner: str | None) -> None:
-        fields = {"image": "one", "artifact": None, "color": None, "environment": {}}
+        fields: JSON = {"image": "one", "artifact": None, "color": None, "environment": {}}
         self.sea.fleets[name] = Fleet(name, owner, {"team": "a"}, {"blue": Ship(fields, 100)})
 
     async def break_next_revision(self) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from auterity.engine.contract import Phase
 from auterity.engine.rollout import Position, Seen, Stage, choose, decide, stages
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "Rolling": {},
     "Canary": {"steps": [{"weight": 5, "pause": "1m"}, {"weight": 40}, {"weight": 80}]},
     "BlueGreen": {"preview": "1m", "keepOld": "1m"},
