@@ -210,6 +210,8 @@ class Scene:
 
     def installed_again(self) -> None:
         """What was edited in between is carried out, at the same thing."""
+        with pytest.raises(ValueError, match="invalid ownership metadata"):
+            self.install.install("another")
         before = self.team.edit("docs", pgvector={"hnsw": {"m": 32}})
         self.install.install(finalizerAtAdmission="true")
         self.replicas = together(self.kubelet)
