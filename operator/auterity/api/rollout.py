@@ -141,8 +141,8 @@ class Probe(Model):
     """What the answer must be."""
     within: Duration = "10s"
     """How long the answer may take."""
-    interval: Duration = "1m"
-    """How often it is asked; in a rollout also at every step."""
+    interval: Duration = "5m"
+    """How often it is asked, with a look at the vendor each time; also at every step of a rollout."""
     failures: Annotated[int, Field(ge=1, le=10)] = 3
     """How many failures in a row make it count as failing."""
 

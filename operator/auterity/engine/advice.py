@@ -23,6 +23,7 @@ from auterity.api.fields import (
     resolvables,
 )
 from auterity.api.kinds import KINDS
+from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
 from auterity.engine.cluster import Cluster
 from auterity.engine.connections import connection_key
@@ -31,6 +32,7 @@ from auterity.engine.declared import Declared, Providers, first_problem
 from auterity.engine.drift import Memory, compare, unknown_paths
 from auterity.engine.errors import Rejected
 from auterity.engine.expiry import Expiry
+from auterity.engine.revisions import unsupported
 from auterity.engine.subject import Key, Subject
 
 MOST_NAMED: Final = 5
@@ -99,6 +101,7 @@ class Adviser:
             *self._against_connection(declared, namespace),
             *(f"{path}: {text}" for path, text in self._against(subject.key, references)),
             *_objections(declared, named=common.external_name is not None),
+            *_not_to_be_rolled_out(declared),
         ]
         warnings = [
             *self._absent(declared, namespace),
@@ -326,6 +329,11 @@ def _objections(declared: Declared, *, named: bool) -> Iterator[str]:
         else:
             alias = alias_of(type(declared.want), name)
             yield f"{_below(declared).get(name, 'spec')}.{alias}: {text}"
+
+
+def _not_to_be_rolled_out(declared: Declared) -> Iterator[str]:
+    if isinstance(declared.want, Revisioned):
+        yield from unsupported(declared.provider, declared.want)
 
 
 def _name_path(declared: Declared) -> str:

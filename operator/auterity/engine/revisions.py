@@ -1,7 +1,7 @@
 """What a visit does besides for an object of a kind that has revisions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final, cast
@@ -57,6 +57,23 @@ def name_of(want: Revisioned) -> str:
     return f"{PREFIX}{digest(said)[:10]}"
 
 
+def unsupported(provider: type[Provider[Any, Any]], want: Revisioned) -> Iterator[str]:
+    """What a spec asks of a rollout that the vendor cannot do."""
+    strategy, vendor = want.rollout.strategy, provider.vendor
+    if strategy is not Strategy.ROLLING and not provider.revisions:
+        yield (
+            f"spec.rollout.strategy: {vendor} cannot keep two revisions beside each other, so "
+            f"{strategy} is not possible there; Rolling is"
+        )
+    elif strategy is Strategy.CANARY and not provider.traffic_split:
+        yield (
+            f"spec.rollout.strategy: {vendor} cannot divide the traffic between revisions, so "
+            "Canary is not possible there; BlueGreen and Rolling are"
+        )
+    if want.probe is not None and not provider.probes:
+        yield f"spec.probe: there is no way to send a request through {vendor}"
+
+
 class Revisions:
     """The revisions of one object, during one visit."""
 
@@ -66,7 +83,8 @@ class Revisions:
         self.vendor = provider.vendor
         self.driven = visit.declared.common.drift_policy
         self.rules = want.rollout
-        self._refuse_what_the_vendor_cannot(want)
+        for problem in unsupported(type(provider), want):
+            raise Rejected(problem)
         told = visit.status.get("rollout")
         self.told = RolloutStatus.model_validate(told) if told else None
         self.position = _position(self.told)
@@ -328,6 +346,8 @@ class Revisions:
                 Reason.PROVIDER_FAILED, f"revision {target} has failed{left}: {message}"
             )
         self.visit.status.pop("plan", None)
+        # Whoever approved it did not approve of a second attempt.
+        self.visit.use_approval()
         position = rollout.fail(self.position, target, self.visit.generation, message)
         await self._move(position, observed)
         await self._tell("Warning", "RollingBack", f"{target} has failed: {message}")
@@ -510,21 +530,6 @@ class Revisions:
         )
         content = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return content if len(content) <= LONGEST_CONTENT else ""
-
-    def _refuse_what_the_vendor_cannot(self, want: Revisioned) -> None:
-        strategy = want.rollout.strategy
-        if strategy is not Strategy.ROLLING and not self.provider.revisions:
-            raise Rejected(
-                f"spec.rollout.strategy: {self.vendor} cannot keep two revisions beside each "
-                f"other, so {strategy} is not possible there; Rolling is"
-            )
-        if strategy is Strategy.CANARY and not self.provider.traffic_split:
-            raise Rejected(
-                f"spec.rollout.strategy: {self.vendor} cannot divide the traffic between "
-                "revisions, so Canary is not possible there; BlueGreen and Rolling are"
-            )
-        if want.probe is not None and not self.provider.probes:
-            raise Rejected(f"spec.probe: there is no way to send a request through {self.vendor}")
 
 
 def _position(told: RolloutStatus | None) -> rollout.Position | None:

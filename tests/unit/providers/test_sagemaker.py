@@ -17,6 +17,7 @@ from auterity.providers.sagemaker.params import SageMakerEndpointParams
 from auterity.transport.aws import AwsConnection, AwsSession
 from tests.conformance.cluster import MemoryCluster, Recorder
 from tests.conformance.harness import NAME, Harness
+from tests.conformance.rolling import BLUE_GREEN, CANARY, Roller, at_rest, revisions_of, spec_of
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.sagemaker import SageMaker, SageMakerVendor, _invalid
 from tools.servers.moto import Moto
@@ -114,6 +115,66 @@ async def test_a_used_up_quota_is_told_as_one(harness: Harness):
     assert "quota" in harness.ready["message"]
     await harness.remove()
     assert await harness.vendor.count() == 0
+
+
+async def test_a_probe_asks_the_new_variant_and_what_it_answers_decides(harness: Harness):
+    probe = {"probe": {"body": '{"a": 1}', "expect": {"json": {"path": "received", "value": "8"}}}}
+    harness.apply(spec_of(harness, BLUE_GREEN, probe))
+    assert (await Roller(harness).run()).outcome == "Ready"
+    before = await revisions_of(harness)
+    behind(harness).answers[OTHER_IMAGE["model"]["image"]] = 500
+    never = {**probe["probe"], "failures": 1}
+    harness.apply(spec_of(harness, BLUE_GREEN, {"probe": never}, SageMakerVendor.edits[0].patch))
+    assert (await Roller(harness).run()).outcome == "RolledBack"
+    assert "500" in harness.ready["message"]
+    assert await revisions_of(harness) == before
+    assert harness.recorder.probes[0] is True
+    assert harness.recorder.probes[-1] is False
+
+
+async def test_what_no_variant_owns_is_changed_beside_a_canary(harness: Harness):
+    harness.apply(spec_of(harness, CANARY))
+    await Roller(harness).run()
+    before = await revisions_of(harness)
+    capture = {"sageMaker": {"dataCapture": {"destination": "s3://captured/x"}}}
+    image = SageMakerVendor.edits[0].patch
+    harness.apply(spec_of(harness, CANARY, image, capture))
+    await harness.converge()
+    assert harness.subject.status["rollout"]["phase"] == "Paused"
+    assert before.keys() < (await revisions_of(harness)).keys()
+    observed = await harness.read()
+    assert observed is not None
+    assert observed.actual.data_capture.destination == "s3://captured/x"
+    assert (await Roller(harness).run()).outcome == "Ready"
+    await at_rest(harness)
+
+
+async def test_beside_a_serverless_variant_no_other_is_tried(harness: Harness):
+    serverless = next(e for e in SageMakerVendor.edits if e.name == "serverless").patch
+    harness.apply(spec_of(harness, {}, serverless))
+    assert (await Roller(harness).run()).outcome == "Ready"
+    smaller = {"sageMaker": {"serverless": {"memorySizeInMB": 1024}}}
+    harness.apply(spec_of(harness, BLUE_GREEN, serverless, smaller))
+    assert (await Roller(harness).run()).outcome == "SpecRejected"
+    assert "serverless" in harness.ready["message"]
+    harness.apply(spec_of(harness, {}, serverless, smaller))
+    assert (await Roller(harness).run()).outcome == "Ready"
+
+
+async def test_autoscaling_of_both_variants_ends_with_them(harness: Harness):
+    harness.apply(spec_of(harness, CANARY))
+    await Roller(harness).run()
+    count = await harness.vendor.count()
+    harness.apply(spec_of(harness, CANARY, SageMakerVendor.edits[0].patch))
+    await harness.converge()
+    assert len(await revisions_of(harness)) == 2
+    vendor = harness.vendor
+    assert isinstance(vendor, SageMakerVendor)
+    assert len(vendor.autoscaling.targets) == 2
+    assert (await Roller(harness).run()).outcome == "Ready"
+    assert await vendor.count() == count
+    await harness.remove()
+    assert await vendor.count() == 0
 
 
 async def test_an_endpoint_deleted_without_its_model_is_made_anew(harness: Harness):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from auterity.api import GROUP
 from auterity.api.model_deployment import ModelSource
-from auterity.api.rollout import Probe
+from auterity.api.rollout import Probe, Strategy
 from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
 from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
 from auterity.providers.sagemaker.definition import (
@@ -35,6 +35,7 @@ BESIDE_CONTENT: Final = frozenset({"scaling", "tags", "keep_superseded"})
 SETTINGS: Final = frozenset({"kms_key_id", "data_capture"})
 """Fields of a configuration that are none of its variants' own."""
 SETTINGS_NAMES: Final = frozenset({"KmsKeyId", "DataCaptureConfig"})
+NO_SECOND: Final = "SageMaker allows no second variant beside a serverless one; Rolling is possible"
 FIRST: Final = "AllTraffic"
 """What the only variant is called where revisions have no names."""
 ALL: Final = 100
@@ -145,9 +146,12 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
 
     @classmethod
     def objections(cls, want: SageMakerEndpointParams) -> Mapping[str, str]:
-        if NAME.fullmatch(want.name) and len(want.name) <= LONGEST_NAME:
-            return {}
-        return {"name": f"SageMaker takes 1 to {LONGEST_NAME} letters, digits and inner hyphens"}
+        found = {}
+        if not NAME.fullmatch(want.name) or len(want.name) > LONGEST_NAME:
+            found["name"] = f"SageMaker takes 1 to {LONGEST_NAME} letters, digits and inner hyphens"
+        if want.serverless and want.rollout.strategy is not Strategy.ROLLING:
+            found["rollout"] = NO_SECOND
+        return found
 
     async def read(self, id: str) -> Observed[SageMakerEndpointParams] | None:
         endpoint = await self._find("DescribeEndpoint", EndpointName=id)
@@ -241,10 +245,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         if any(one["VariantName"] == want.revision for one in there):
             return
         if want.serverless or any("ServerlessConfig" in one for one in there):
-            raise Rejected(
-                "SageMaker allows no second variant beside a serverless one: use "
-                "rollout.strategy Rolling"
-            )
+            raise Rejected(f"spec.rollout: {NO_SECOND}")
         variant = await self._variant(want, owner, want.revision)
         old = [one | {"InitialVariantWeight": _weight(endpoint, one)} for one in there]
         new = [*old, variant | {"InitialVariantWeight": 0.0}]
