@@ -142,7 +142,7 @@ class Probe(Model):
     within: Duration = "10s"
     """How long the answer may take."""
     interval: Duration = "5m"
-    """How often it is asked, with a look at the vendor each time; also at every step of a rollout."""
+    """How often it is asked, with a look at the vendor; also at every step of a rollout."""
     failures: Annotated[int, Field(ge=1, le=10)] = 3
     """How many failures in a row make it count as failing."""
 

@@ -1,23 +1,20 @@
 """Real-time endpoints of Amazon SageMaker, with their models, configurations and scaling."""
 
 import re
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from auterity.api import GROUP
 from auterity.api.model_deployment import ModelSource
 from auterity.api.rollout import Probe, Strategy
 from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
-from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
+from auterity.engine.errors import Busy, NotFound, Rejected
 from auterity.providers.sagemaker.definition import (
     LONGEST_NAME,
     VARIANT_FIELDS,
     configuration,
     data_capture_of,
     model_name,
-    model_of,
-    prefix,
     settings_in,
     settings_of,
     variable,
@@ -25,11 +22,10 @@ from auterity.providers.sagemaker.definition import (
     vpc_of,
 )
 from auterity.providers.sagemaker.params import SageMakerEndpointParams, Serverless
+from auterity.providers.sagemaker.parts import EndpointParts, Made, listed
 from auterity.providers.sagemaker.scaling import VariantScaling, live_of, resource_of
 from auterity.transport.aws import JSON, OWNER_TAG, AwsConnection, AwsSession
 
-ENDPOINT_TAG: Final = f"{GROUP}/endpoint"
-"""On a model or an endpoint configuration: the endpoint that it was made for."""
 BESIDE_CONTENT: Final = frozenset({"scaling", "tags", "keep_superseded"})
 """Fields that no model or endpoint configuration has to be made anew for."""
 SETTINGS: Final = frozenset({"kms_key_id", "data_capture"})
@@ -143,6 +139,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
     def __init__(self, session: AwsSession) -> None:
         super().__init__(session)
         self.scaling = VariantScaling(session)
+        self.parts = EndpointParts(session)
 
     @classmethod
     def objections(cls, want: SageMakerEndpointParams) -> Mapping[str, str]:
@@ -154,12 +151,12 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         return found
 
     async def read(self, id: str) -> Observed[SageMakerEndpointParams] | None:
-        endpoint = await self._find("DescribeEndpoint", EndpointName=id)
+        endpoint = await self.parts.find("DescribeEndpoint", EndpointName=id)
         if endpoint is None:
             return await self._remains(id)
         status, arn = endpoint["EndpointStatus"], endpoint["EndpointArn"]
         try:
-            tags = await self._tags(arn)
+            tags = await self.parts.tags(arn)
         except NotFound as failure:
             # It has come or gone between the two calls.
             raise Busy(failure.message) from failure
@@ -186,20 +183,20 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         )
 
     async def create(self, want: SageMakerEndpointParams, owner: str) -> str:
-        variant = await self._variant(want, owner, want.revision or FIRST)
-        config = await self._configure(want, owner, [variant], settings_of(want))
-        await self._after_definition(
+        variant = await self.parts.variant(want, owner, want.revision or FIRST)
+        config = await self.parts.configure(want, owner, [variant], settings_of(want))
+        await self.parts.after_definition(
             "CreateEndpoint",
             EndpointName=want.name,
             EndpointConfigName=config,
-            Tags=_listed({**(want.tags or {}), OWNER_TAG: owner}),
+            Tags=listed({**(want.tags or {}), OWNER_TAG: owner}),
         )
         return want.name
 
     async def update(
         self, id: str, want: SageMakerEndpointParams, changed: frozenset[str], owner: str
     ) -> None:
-        endpoint = await self._find("DescribeEndpoint", EndpointName=id)
+        endpoint = await self.parts.find("DescribeEndpoint", EndpointName=id)
         if endpoint is None:
             await self.create(want, owner)
             return
@@ -219,25 +216,25 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         if "scaling" in parts:
             await self.scaling.keep(endpoint, want.scaling)
         if "keep_superseded" in parts:
-            await self._remove(
-                await self._made_for(id, owner, besides=await self._in_use(endpoint))
+            await self.parts.remove(
+                await self.parts.made_for(id, owner, besides=await self.parts.in_use(endpoint))
             )
 
     async def delete(self, id: str) -> None:
-        endpoint = await self._find("DescribeEndpoint", EndpointName=id)
+        endpoint = await self.parts.find("DescribeEndpoint", EndpointName=id)
         if endpoint is not None:
             if endpoint["EndpointStatus"] != "Deleting":
                 for variant in live_of(endpoint):
                     await self.scaling.remove(resource_of(id, variant))
-                await self._find("DeleteEndpoint", EndpointName=id)
+                await self.parts.find("DeleteEndpoint", EndpointName=id)
             # Not before the endpoint is gone: an endpoint without its configuration is billed
             # without being seen.
             return
-        if made := await self._made_for(id):
+        if made := await self.parts.made_for(id):
             mine = [item for item in made if item.owner == made[0].owner]
-            for variant in {v for item in mine for v in await self._variants_in(item)}:
+            for variant in {v for item in mine for v in await self.parts.variants_in(item)}:
                 await self.scaling.remove(resource_of(id, variant))
-            await self._remove(mine)
+            await self.parts.remove(mine)
 
     async def add_revision(self, id: str, want: SageMakerEndpointParams, owner: str) -> None:
         endpoint, config = await self._serving(id)
@@ -246,7 +243,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             return
         if want.serverless or any("ServerlessConfig" in one for one in there):
             raise Rejected(f"spec.rollout: {NO_SECOND}")
-        variant = await self._variant(want, owner, want.revision)
+        variant = await self.parts.variant(want, owner, want.revision)
         old = [one | {"InitialVariantWeight": _weight(endpoint, one)} for one in there]
         new = [*old, variant | {"InitialVariantWeight": 0.0}]
         await self._change_variants(endpoint, want.name, owner, new, settings_in(config))
@@ -272,7 +269,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         left = [one | {} for one in there if one["VariantName"] != revision]
         if len(left) == 1:
             left[0].pop("InitialVariantWeight", None)
-        owner = (await self._tags(endpoint["EndpointArn"])).get(OWNER_TAG, "")
+        owner = (await self.parts.tags(endpoint["EndpointArn"])).get(OWNER_TAG, "")
         await self._change_variants(endpoint, id, owner, left, settings_in(config))
 
     async def probe(self, id: str, request: Probe, revision: str | None) -> Answer:
@@ -299,7 +296,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
     ) -> tuple[SageMakerEndpointParams, list[Revision[SageMakerEndpointParams]]]:
         """What the endpoint has, and what each of its variants has."""
         id, name = endpoint["EndpointName"], endpoint["EndpointConfigName"]
-        config = await self._find("DescribeEndpointConfig", EndpointConfigName=name) or {}
+        config = await self.parts.find("DescribeEndpointConfig", EndpointConfigName=name) or {}
         variants = config.get("ProductionVariants") or ()
         fields: JSON = {
             "kms_key_id": config.get("KmsKeyId"),
@@ -310,7 +307,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         if phase is not Phase.FAILED:
             # One that has never served has nothing that was superseded.
             used = {name, *(one.get("ModelName") for one in variants)}
-            made = await self._made_for(id, tags.get(OWNER_TAG), besides=used)
+            made = await self.parts.made_for(id, tags.get(OWNER_TAG), besides=used)
             refused = await self._refused(endpoint, made) if endpoint.get("FailureReason") else []
             revisions += refused
             if made and not refused:
@@ -323,7 +320,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
     ) -> Revision[SageMakerEndpointParams]:
         model: JSON = {}
         if named := variant.get("ModelName"):
-            model = await self._find("DescribeModel", ModelName=named) or {}
+            model = await self.parts.find("DescribeModel", ModelName=named) or {}
         container = model.get("PrimaryContainer") or (model.get("Containers") or [{}])[0]
         source = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
         package = container.get("ModelPackageName")
@@ -355,7 +352,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         return Revision(name, round(_weight(endpoint, variant)), actual, phase)
 
     async def _refused(
-        self, endpoint: JSON, made: "list[_Made]"
+        self, endpoint: JSON, made: list[Made]
     ) -> list[Revision[SageMakerEndpointParams]]:
         """The variant that SageMaker has gone back from: only a configuration is left of it."""
         tried = [item for item in made if item.kind == "EndpointConfig"]
@@ -366,36 +363,29 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             Revision(
                 name, 0, SageMakerEndpointParams.seen(), Phase.FAILED, endpoint["FailureReason"]
             )
-            for name in await self._variants_in(newest)
+            for name in await self.parts.variants_in(newest)
             if name not in live_of(endpoint)
         ]
 
     async def _forget(self, id: str, revision: str, endpoint: JSON) -> None:
         """Remove what is left of a variant that the endpoint does not have."""
-        used = await self._in_use(endpoint)
+        used = await self.parts.in_use(endpoint)
         left = []
-        for item in await self._made_for(id, besides=used):
-            variants = await self._variants_in(item)
+        for item in await self.parts.made_for(id, besides=used):
+            variants = await self.parts.variants_in(item)
             if revision in variants:
                 left.append(item)
                 model = str(variants[revision].get("ModelName"))
                 if model not in used:
-                    left.append(_Made("Model", model, item.owner))
-        await self._remove(left)
-
-    async def _variants_in(self, made: "_Made") -> dict[str, JSON]:
-        """The variants of a configuration of ours, by name; none of a model."""
-        if made.kind != "EndpointConfig":
-            return {}
-        config = await self._find("DescribeEndpointConfig", EndpointConfigName=made.name) or {}
-        return {one["VariantName"]: one for one in config.get("ProductionVariants", ())}
+                    left.append(Made("Model", model, item.owner))
+        await self.parts.remove(left)
 
     async def _serving(self, id: str) -> tuple[JSON, JSON]:
         """The endpoint and its configuration."""
-        endpoint = await self._find("DescribeEndpoint", EndpointName=id)
+        endpoint = await self.parts.find("DescribeEndpoint", EndpointName=id)
         if endpoint is None or endpoint["EndpointStatus"] != "InService":
             raise Busy(f"endpoint {id} is not in service")
-        config = await self._find(
+        config = await self.parts.find(
             "DescribeEndpointConfig", EndpointConfigName=endpoint["EndpointConfigName"]
         )
         if config is None:
@@ -404,7 +394,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
 
     async def _remains(self, id: str) -> Observed[SageMakerEndpointParams] | None:
         """What is left where there is no endpoint, or not yet: it is to be completed or deleted."""
-        if not (made := await self._made_for(id)):
+        if not (made := await self.parts.made_for(id)):
             return None
         nothing = SageMakerEndpointParams.seen(
             **dict.fromkeys(("model", "hardware", "serverless", "execution_role_arn"))
@@ -417,40 +407,13 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             message=f"there is no endpoint, but {made[0].kind} {made[0].name} that was made for it",
         )
 
-    async def _variant(self, want: SageMakerEndpointParams, owner: str, name: str) -> JSON:
-        """Make the model, where it is not there yet; the variant that serves it."""
-        model = model_name(want, owner)
-        tags = _listed({**(want.tags or {}), OWNER_TAG: owner, ENDPOINT_TAG: want.name})
-        content = model_of(want, {v.name: v.reveal() for v in want.environment})
-        await self._once("CreateModel", ModelName=model, Tags=tags, **content)
-        return variant_of(want, model, name)
-
-    async def _configure(
-        self, want: SageMakerEndpointParams, owner: str, variants: list[JSON], settings: JSON
-    ) -> str:
-        """Make the endpoint configuration, where it is not there yet; its name."""
-        name, config = configuration(want.name, owner, variants, settings)
-        await self._make_configuration(want.name, owner, want.tags or {}, name, config)
-        return name
-
-    async def _make_configuration(
-        self, endpoint: str, owner: str, tags: dict[str, str], name: str, config: JSON
-    ) -> None:
-        marks = {OWNER_TAG: owner, ENDPOINT_TAG: endpoint}
-        await self._once(
-            "CreateEndpointConfig",
-            EndpointConfigName=name,
-            Tags=_listed({**tags, **marks}),
-            **config,
-        )
-
     async def _change_variants(
         self, endpoint: JSON, id: str, owner: str, variants: list[JSON], settings: JSON
     ) -> None:
         """Serve these variants; those that were there go on as they are."""
         name, config = configuration(id, owner, variants, settings)
-        await self._make_configuration(id, owner, {}, name, config)
-        await self._after_definition(
+        await self.parts.make_configuration(id, owner, {}, name, config)
+        await self.parts.after_definition(
             "UpdateEndpoint",
             EndpointName=endpoint["EndpointName"],
             EndpointConfigName=name,
@@ -460,7 +423,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
     async def _set(self, endpoint: JSON, want: SageMakerEndpointParams, owner: str) -> None:
         """Other settings for the variants that are there."""
         active = endpoint["EndpointConfigName"]
-        config = await self._find("DescribeEndpointConfig", EndpointConfigName=active) or {}
+        config = await self.parts.find("DescribeEndpointConfig", EndpointConfigName=active) or {}
         kept = {k: v for k, v in settings_in(config).items() if k not in SETTINGS_NAMES}
         name, content = configuration(
             want.name, owner, config.get("ProductionVariants", ()), kept | settings_of(want)
@@ -468,8 +431,8 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         if name == active:
             return
         await self._refuse_what_was_rolled_back(endpoint, name)
-        await self._make_configuration(want.name, owner, want.tags or {}, name, content)
-        await self._after_definition(
+        await self.parts.make_configuration(want.name, owner, want.tags or {}, name, content)
+        await self.parts.after_definition(
             "UpdateEndpoint",
             EndpointName=want.name,
             EndpointConfigName=name,
@@ -487,8 +450,8 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         config, _ = configuration(want.name, owner, [planned], settings_of(want))
         if config != active:
             await self._refuse_what_was_rolled_back(endpoint, config)
-        variant = await self._variant(want, owner, name)
-        await self._configure(want, owner, [variant], settings_of(want))
+        variant = await self.parts.variant(want, owner, name)
+        await self.parts.configure(want, owner, [variant], settings_of(want))
         if config == active:
             return
         scaled = await self.scaling.target(resource) is not None
@@ -501,7 +464,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             request["ExcludeRetainedVariantProperties"] = [
                 {"VariantPropertyType": kind} for kind in ("DesiredWeight", "DataCaptureConfig")
             ]
-        await self._after_definition(
+        await self.parts.after_definition(
             "UpdateEndpoint", EndpointName=want.name, EndpointConfigName=config, **request
         )
 
@@ -510,7 +473,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         reason = endpoint.get("FailureReason")
         if not reason:
             return
-        tried = await self._find("DescribeEndpointConfig", EndpointConfigName=config)
+        tried = await self.parts.find("DescribeEndpointConfig", EndpointConfigName=config)
         if tried is not None and tried["CreationTime"] < endpoint["LastModifiedTime"]:
             raise Rejected(
                 f"SageMaker went back to the earlier configuration: {reason}; change the spec, or "
@@ -522,79 +485,11 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
     ) -> None:
         tags = want.tags or {}
         await self.session.call(
-            "sagemaker", "AddTags", ResourceArn=arn, Tags=_listed({**tags, OWNER_TAG: owner})
+            "sagemaker", "AddTags", ResourceArn=arn, Tags=listed({**tags, OWNER_TAG: owner})
         )
         named = {path.partition(".")[2] for path in changed if path.startswith("tags.")}
         if gone := sorted(named - set(tags)):
             await self.session.call("sagemaker", "DeleteTags", ResourceArn=arn, TagKeys=gone)
-
-    async def _tags(self, arn: str) -> dict[str, str]:
-        tags = await self.session.pages("sagemaker", "ListTags", "Tags", ResourceArn=arn)
-        return {tag["Key"]: tag["Value"] for tag in tags}
-
-    async def _in_use(self, endpoint: JSON) -> set[str]:
-        name = endpoint["EndpointConfigName"]
-        config = await self._find("DescribeEndpointConfig", EndpointConfigName=name) or {}
-        return {name, *(v["ModelName"] for v in config.get("ProductionVariants", ()))}
-
-    async def _made_for(
-        self, id: str, owner: str | None = None, besides: Container[str | None] = ()
-    ) -> "list[_Made]":
-        """Endpoint configurations, then models, that were made for an endpoint."""
-        begins = prefix(id)
-        ours = re.compile(rf"{re.escape(begins)}[0-9a-f]{{10}}")
-        found = []
-        for kind, operation in (("EndpointConfig", "ListEndpointConfigs"), ("Model", "ListModels")):
-            listed = await self.session.pages(
-                "sagemaker", operation, f"{kind}s", NameContains=begins, MaxResults=100
-            )
-            for item in listed:
-                name = item[f"{kind}Name"]
-                if not ours.fullmatch(name) or name in besides:
-                    continue
-                try:
-                    tags = await self._tags(item[f"{kind}Arn"])
-                except NotFound:
-                    continue
-                if tags.get(ENDPOINT_TAG) == id and owner in (None, tags.get(OWNER_TAG)):
-                    created = item["CreationTime"].timestamp()
-                    found.append(_Made(kind, name, tags.get(OWNER_TAG), created))
-        return found
-
-    async def _remove(self, made: "list[_Made]") -> None:
-        for item in made:
-            await self._find(f"Delete{item.kind}", **{f"{item.kind}Name": item.name})
-
-    async def _find(self, operation: str, **parameters: Any) -> JSON | None:
-        """The answer; None if there is no such thing."""
-        try:
-            return await self.session.call("sagemaker", operation, **parameters)
-        except NotFound:
-            return None
-
-    async def _once(self, operation: str, **parameters: Any) -> None:
-        """Create; one that is there already has the same name because it is the same."""
-        try:
-            await self._after_definition(operation, **parameters)
-        except Conflict:
-            return
-
-    async def _after_definition(self, operation: str, **parameters: Any) -> None:
-        try:
-            await self.session.call("sagemaker", operation, **parameters)
-        except NotFound as failure:
-            # What it names was made a moment ago, and SageMaker does not show it everywhere yet.
-            raise Busy(failure.message) from failure
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A model or an endpoint configuration of ours."""
-
-    kind: str
-    name: str
-    owner: str | None
-    created: float = 0.0
 
 
 def _serving_meanwhile(endpoint: JSON) -> list[Revision[SageMakerEndpointParams]]:
@@ -613,10 +508,6 @@ def _weight(endpoint: JSON, variant: JSON) -> float:
     if not total:
         return float(ALL if len(live) <= 1 else 0)
     return ALL * weights.get(variant["VariantName"], 0.0) / total
-
-
-def _listed(tags: dict[str, str]) -> list[JSON]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _domain(arn: str) -> str:
