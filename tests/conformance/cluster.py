@@ -92,6 +92,10 @@ class MemoryCluster:
 
         return [k for k, s in self.subjects.items() if uses(s)]
 
+    async def exists(self, subject: Subject) -> bool:
+        found = self.subjects.get(subject.key)
+        return found is not None and found.uid == subject.uid
+
     async def secret(self, namespace: str, name: str) -> SecretData | None:
         where = (namespace, name)
         if where not in self.secrets:
@@ -149,9 +153,10 @@ class MemoryCluster:
         self.events.append((type_, reason, message))
 
     def _newest(self, subject: Subject) -> Subject:
-        if subject.key not in self.subjects:
+        found = self.subjects.get(subject.key)
+        if found is None or found.uid != subject.uid:
             raise SubjectGone(str(subject.key))
-        return self.subjects[subject.key]
+        return found
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ class Cluster(Protocol):
     def users(self, connection: Key) -> list[Key]:
         """The integrations that use a connection, those being deleted included."""
 
+    async def exists(self, subject: Subject) -> bool:
+        """Whether this very object is still there: not from memory."""
+
     async def secret(self, namespace: str, name: str) -> SecretData | None:
         """Read a Secret."""
 

@@ -9,6 +9,7 @@ from auterity.api.common import DriftPolicy, by_alias
 from auterity.api.fields import IMMUTABLE, Params
 from auterity.api.rollout import Revisioned
 from auterity.engine.calls import trail
+from auterity.engine.cluster import SubjectGone
 from auterity.engine.conditions import Reason
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.declared import Declared
@@ -257,6 +258,9 @@ class Keep:
                 f"{vanished} is gone at {provider.vendor}; driftPolicy is Report, so it is not "
                 "made anew",
             )
+        if not await self.visit.cluster.exists(self.visit.subject):
+            # Let go of by another replica, and we have not heard of it.
+            raise SubjectGone(str(self.subject.key))
         return await self._forget_vanished(vanished) if _needs_note(provider) else None
 
     async def _run_vanished(self, vanished: str) -> Verdict:
@@ -295,6 +299,7 @@ class Keep:
             id, observed = answer.id, answer
         else:
             id, observed = answer, None
+        self.visit.made = (provider, id)
         self.visit.status["id"] = id
         self.visit.status.pop("drift", None)
         self._remember_entries()

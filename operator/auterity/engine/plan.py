@@ -140,6 +140,9 @@ class DraftCluster:
     def users(self, connection: Key) -> list[Key]:
         return []
 
+    async def exists(self, subject: Subject) -> bool:
+        return True
+
     async def secret(self, namespace: str, name: str) -> SecretData | None:
         return await self.read_secret(namespace, name)
 

@@ -42,6 +42,8 @@ async def visit(engine: Engine, subject: Subject, *, urgent: bool = True) -> Ver
         with private():
             verdict = await _guarded(it)
     except SubjectGone:
+        with private():
+            await remove.take_back(it)
         verdict = Verdict(Reason.DELETING, gone=True)
     except ClusterUnavailable as error:
         log.warning("visit cut short: %s", error, extra={"object": str(subject.key)})

@@ -1,5 +1,6 @@
 """Removing an integration from its vendor: on deletion of the object, or when its ttl ends."""
 
+import logging
 from typing import Any
 
 from auterity.api.annotations import CREATE_PENDING, FORGET
@@ -7,11 +8,13 @@ from auterity.engine import declared as declaration
 from auterity.engine.conditions import Reason
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.declared import Declared
-from auterity.engine.errors import Conflict, Rejected
+from auterity.engine.errors import Conflict, Failure, Rejected
 from auterity.engine.ownership import Claim
+from auterity.engine.redaction import hide
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
 
+log = logging.getLogger("auterity.engine")
 MADE = (
     *("id", "url", "outputs", "summary", "plan", "drift", "owned", "written", "syncedGeneration"),
     *("rollout", "probe"),
@@ -94,6 +97,29 @@ async def expire(visit: Visit, declared: Declared) -> Verdict:
     for field in MADE:
         visit.status.pop(field, None)
     return await visit.settle(Reason.EXPIRED, f"spec.ttl has passed: {told}", again=Again.NEVER)
+
+
+async def take_back(visit: Visit) -> None:
+    """Delete what this visit has created, since its object was gone by then.
+
+    That takes a memory that is behind, and nobody would ever delete it. An object that goes by the
+    same name by now finds it by its mark and keeps it.
+    """
+    if visit.made is None:
+        return
+    now = visit.cluster.find(visit.subject.key)
+    if now is not None and now.uid != visit.subject.uid:
+        return
+    provider, id = visit.made
+    try:
+        async with visit.change("Delete", "Gone", id):
+            await provider.delete(id)
+    except Failure as failure:
+        log.error(  # noqa: TRY400 - the failure says it all
+            "%s was made at %s for an object that is gone, and is left there: %s",
+            *(id, provider.vendor, hide(failure.message)),
+            extra={"object": str(visit.subject.key)},
+        )
 
 
 async def _find(

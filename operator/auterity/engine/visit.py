@@ -67,6 +67,8 @@ class Visit:
         """Seconds until something is due before the interval."""
         self.approval: str | None = None
         """Hash of the plan that a person approved and that is being carried out."""
+        self.made: tuple[Provider[Any, Any], str] | None = None
+        """What this visit has created, and its id."""
         self.status: JSON = dict(subject.status)
         self.owner = ownership.mark(
             engine.cluster.identity, subject.key.namespace, subject.key.name

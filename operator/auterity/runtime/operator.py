@@ -87,7 +87,7 @@ class Operator:
         self._held_by_us: set[str] = set()
         """Uids of the objects that fell to this replica when all last agreed."""
         self._let_go: OrderedDict[str, None] = OrderedDict()
-        """Uids of objects that are no more, of which the watch may still tell."""
+        """Uids of objects that are no more, of which a list or the watch may still tell."""
         self._passed_over: set[Key] = set()
         """Asked for while the replicas did not agree, when they seemed to be another's."""
 
@@ -166,9 +166,7 @@ class Operator:
             return
         if deleted:
             key = Key(raw["kind"], raw["metadata"].get("namespace") or "", raw["metadata"]["name"])
-            uid = raw["metadata"]["uid"]
-            self._let_go.pop(uid, None)
-            self._gone(key, uid)
+            self._forget(key, raw["metadata"]["uid"])
             return
         if raw["metadata"]["uid"] not in self._let_go:
             self._seen(self.store.put(raw))
@@ -190,7 +188,7 @@ class Operator:
         self._wake(gone, Change.GONE)
 
     def _forget(self, key: Key, uid: str) -> None:
-        """It is gone, and the watch is behind: its past must not be taken for a new object."""
+        """It is gone: a list or a watch that is behind must not bring it back as a new object."""
         self._let_go[uid] = None
         if len(self._let_go) > REMEMBERED:
             self._let_go.popitem(last=False)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from auterity.api.annotations import REQUESTED_AT
+from auterity.api.annotations import FINALIZER, REQUESTED_AT
 from auterity.engine.contract import Phase
 from auterity.engine.errors import Rejected, Unauthorized, Unavailable
+from auterity.engine.reconcile import visit
 from auterity.engine.verdict import Again
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.faults import Killed
@@ -416,3 +417,40 @@ async def test_values_that_no_status_can_hold_do_not_spoil_it(
     assert harness.subject.status["outputs"] == {"good": "y"}
     assert len(harness.subject.status["summary"]["long"]) == 512
     assert harness.cluster.secrets[NAMESPACE, "out"]["long"] == "x" * 2000
+
+
+async def test_what_vanished_is_not_made_for_an_object_that_is_gone_too(
+    harness: Harness, world: World
+):
+    """As another replica lets go of it, and we have not heard of it."""
+    await harness.make()
+    stale = replace(harness.subject)
+    harness.cluster.subjects.clear()
+    world.things.clear()
+    verdict = await visit(harness.engine, stale)
+    assert verdict.gone
+    assert not world.things
+    assert world.made == 1
+
+
+@pytest.mark.parametrize("then", ["nothing", "a namesake"])
+async def test_what_was_made_for_an_object_that_was_gone_is_taken_back(
+    harness: Harness, world: World, then: str
+):
+    namesake = then == "a namesake"
+    harness.apply()
+    harness.subject.finalizers.append(FINALIZER)
+    stale = harness.subject
+
+    def go() -> None:
+        harness.cluster.subjects.clear()
+        if namesake:
+            harness.apply()
+
+    world.before["create"] = go
+    verdict = await visit(harness.engine, stale)
+    assert verdict.gone
+    assert bool(world.things) == namesake
+    if namesake:
+        await harness.converge()
+        assert world.made == 1

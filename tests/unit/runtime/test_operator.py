@@ -277,6 +277,22 @@ async def test_a_watch_that_is_behind_brings_back_no_object_that_was_let_go(
     assert world.things["docs"].fields["replicas"] == 2
 
 
+async def test_a_list_that_is_behind_the_watch_brings_back_no_object_that_has_gone(
+    operator: Operator, api: Api, world: World
+):
+    api.apply(AT, spec())
+    await rest(operator)
+    listed = copy.deepcopy(api.objects[AT])
+    api.delete(AT)
+    await rest(operator)
+    assert AT not in api.objects
+    calls = len(world.calls)
+    operator.observe(listed, deleted=False)
+    await rest(operator)
+    assert len(world.calls) == calls
+    assert not world.things
+
+
 async def test_a_kind_that_is_switched_off_is_left_alone(api: Api, world: World):
     api.apply(AT, spec())
     before = api.objects[AT]
