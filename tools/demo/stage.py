@@ -116,7 +116,8 @@ def _github(stack: ExitStack) -> JSON:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"},
     )
-    stack.callback(server.wait)
+    # Closes its output and waits for its end, after it was told to.
+    stack.enter_context(server)
     stack.callback(server.terminate)
     line = server.stdout.readline() if server.stdout else ""
     return dict(json.loads(line))
