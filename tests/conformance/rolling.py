@@ -42,7 +42,7 @@ class Roller:
         self.weights: list[int] = []
         """The weight of the newest revision, whenever it changed."""
         self.approvals = 0
-        self.deaths = 0
+        self.mishaps = 0
         self.served = False
 
     async def run(
@@ -81,11 +81,13 @@ class Roller:
         try:
             verdict = await harness.visit()
         except Killed:
-            self.deaths += 1
+            self.mishaps += 1
             harness.script.clear()
             await harness.connections.close()
             harness.restart()
             return Verdict("none", Again.POLL)
+        if verdict.again is Again.RETRY:
+            self.mishaps += 1
         self._look()
         return verdict
 

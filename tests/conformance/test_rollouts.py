@@ -1,4 +1,4 @@
-"""What every provider with revisions must do in a rollout, with the operator dying at any call."""
+"""What every provider with revisions must do in a rollout, with deaths and lost calls anywhere."""
 
 from collections.abc import Awaitable, Callable
 
@@ -43,7 +43,7 @@ async def promoted(harness: Harness, roller: Roller, rollout: JSON) -> None:
 
 async def canary(harness: Harness, roller: Roller) -> None:
     await promoted(harness, roller, split(harness, CANARY))
-    if harness.provider.traffic_split and not roller.deaths:
+    if harness.provider.traffic_split and not roller.mishaps:
         assert [weight for weight in roller.weights if weight][-3:] == [10, 50, 100]
 
 
@@ -87,6 +87,7 @@ async def superseded(harness: Harness, roller: Roller) -> None:
     assert set(await revisions_of(harness)) == before
 
 
+MISHAPS = ("kill_before", "kill_after", "fail_before", "fail_after")
 SCENARIOS: list[Scenario] = [canary, blue_green, approved, rolled_back, superseded]
 
 
@@ -115,7 +116,7 @@ async def test_a_rollout_ends_as_it_should_and_leaves_nothing_behind(
     assert await harness.vendor.count() == harness.baseline
 
 
-async def test_a_rollout_survives_death_at_any_call(harness: Harness, scenario: Scenario):
+async def test_a_rollout_survives_death_and_loss_at_any_call(harness: Harness, scenario: Scenario):
     await prepare(harness)
     full = await harness.vendor.count()
     await scenario(harness, Roller(harness))
@@ -126,7 +127,7 @@ async def test_a_rollout_survives_death_at_any_call(harness: Harness, scenario: 
     numbers = range(calls) if fast else range(SCENARIOS.index(scenario), calls, len(SCENARIOS))
     for number in numbers:
         # What a slow vendor sees of a death after a call is a death before the next one.
-        for when in ("kill_before", "kill_after") if fast else ("kill_after",):
+        for when in MISHAPS if fast else ("kill_after",):
             harness.forget_faults()
             await prepare(harness)
             roller = Roller(harness)

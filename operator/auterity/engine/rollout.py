@@ -160,12 +160,13 @@ def decide(  # noqa: PLR0913 - all that a rollout depends on
     """
     it = _Rollout(position, list(seen), target, way, now)
     failed = position.failed if position else None
+    if it.new is not None and not it.others:
+        # Also one that is known to be bad: it is all there is.
+        return it.alone(it.new)
     if failed is not None and (failed.name, failed.generation) == (target, generation):
         return it.go_back(failed)
     if it.new is None:
         return it.begin()
-    if not it.others:
-        return it.alone(it.new)
     if position is not None and position.stable == target:
         return it.go_home(it.new)
     return it.proceed(it.new)

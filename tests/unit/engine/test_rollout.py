@@ -26,6 +26,7 @@ EVENTS = st.lists(
         st.tuples(st.just("fails"), NAMES),
         st.tuples(st.just("heals"), NAMES),
         st.tuples(st.just("forget"), st.just("")),
+        st.tuples(st.just("vanishes"), NAMES),
         st.tuples(st.just("stray"), st.sampled_from(["x", "y"])),
         st.tuples(st.just("step"), st.sampled_from(["", "lost"])),
     ),
@@ -103,7 +104,7 @@ class World:
                 assert one.phase is Phase.READY, f"{name} gets {weight} % and is {one.phase}"
             self.revisions[name] = replace(one, weight=weight)
 
-    def happen(self, event: str, name: str) -> None:
+    def happen(self, event: str, name: str) -> None:  # noqa: C901 - one case an event
         match event:
             case "edit":
                 self.target, self.generation = name, self.generation + 1
@@ -115,6 +116,14 @@ class World:
                 self.bad.discard(name)
                 if name in self.revisions:
                     self.revisions[name] = replace(self.revisions[name], phase=Phase.READY)
+            case "vanishes" if name != self.best():
+                self.revisions.pop(name, None)
+                left = sum(one.weight for one in self.revisions.values())
+                if left != 100:
+                    # As vendors do: the rest is for those that are left.
+                    best = self.best()
+                    weight = self.revisions[best].weight + 100 - left
+                    self.revisions[best] = replace(self.revisions[best], weight=weight)
             case "forget":
                 self.position = None
             case "stray" if len(self.revisions) < 4:
@@ -243,6 +252,13 @@ def test_a_revision_that_someone_has_changed_is_replaced_by_one_of_another_name(
     assert choose("r-a", seen, "r-a", lambda _: True, lambda _: True) == "r-a-2"
     seen.append(Seen("r-a-2", 0, Phase.PENDING))
     assert choose("r-a", seen, "r-a-2", lambda n: n == "r-a", lambda _: True) == "r-a-2"
+
+
+def test_a_bad_revision_that_is_all_there_is_serves():
+    failed = rollout.fail(Position("r-b", "r-a"), "r-b", 2, "its probe fails")
+    seen = [Seen("r-b", 50, Phase.READY)]
+    found = decide(failed, seen, target="r-b", way=stages(Rollout()), generation=2, now=T0)
+    assert found == rollout.Shift({"r-b": 100})
 
 
 def test_nothing_moves_to_the_one_before_while_that_is_not_ready():
