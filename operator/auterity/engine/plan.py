@@ -16,8 +16,6 @@ from typing import Any, Final
 
 from auterity.api.annotations import APPROVE, FINALIZER
 from auterity.api.common import Approval
-from auterity.api.kinds import KINDS
-from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
 from auterity.engine import reconcile
 from auterity.engine.calls import Call, Door, reads
@@ -273,9 +271,6 @@ class Planner:
 
     async def _visited(self, subject: Subject) -> Verdict:
         spec = {**subject.spec, "approval": Approval.ALWAYS.value}
-        if issubclass(KINDS[subject.key.kind].params, Revisioned):
-            # A probe is a request as a user would send it: it may cost, and it may change things.
-            spec.pop("probe", None)
         annotations = {k: v for k, v in subject.annotations.items() if k != APPROVE}
         draft = replace(subject, spec=spec, annotations=annotations)
         self.cluster.subjects[subject.key] = draft

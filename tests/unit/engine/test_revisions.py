@@ -9,9 +9,11 @@ from pydantic import ValidationError
 from auterity.api.annotations import APPROVE
 from auterity.api.rollout import Probe, Rollout
 from auterity.engine.contract import Answer
+from auterity.engine.plan import Action
 from auterity.engine.probe import judge
 from tests.conformance.harness import NAME, Harness
 from tests.conformance.rolling import BLUE_GREEN, CANARY, Roller, at_rest, revisions_of, spec_of
+from tests.conformance.test_plan import planned
 from tests.unit.engine.fleet import FleetDeployment, InPlace, Sea, Ship, Single, Switched, fleet_of
 
 TWO = {"model": {"image": "two"}}
@@ -366,3 +368,20 @@ def test_an_answer_is_held_against_what_is_expected(body: str, path: str, value:
     probe = Probe.model_validate({"expect": {"json": {"path": path, "value": value}}})
     assert judge(probe, Answer(200, body)) == problem
     assert "404" in judge(probe, Answer(404, body))
+
+
+async def test_a_plan_tells_the_next_step_and_sends_no_probe(harness: Harness, sea: Sea):
+    rollout = {**CANARY, "promotion": "Probe"}
+    await made(harness, rollout, {"probe": PROBE})
+    assert (await planned(harness)).action is Action.NONE
+    harness.apply(spec_of(harness, rollout, {"probe": PROBE}, TWO))
+    plan = await planned(harness)
+    assert (plan.action, plan.changes[0]["field"]) == (Action.UPDATE, "model.image")
+    for _ in range(6):
+        await harness.visit()
+    assert told(harness)["phase"] == "Paused"
+    asked = sea.calls.count("GetAnswer")
+    assert (await planned(harness)).action in (Action.WAIT, Action.UPDATE)
+    harness.cluster.pass_(minutes=11)
+    assert (await planned(harness)).action is not Action.FAIL
+    assert sea.calls.count("GetAnswer") == asked
