@@ -19,10 +19,12 @@ from tools.loopback import HOST, answers, free_port
 from tools.process import Process
 
 # Without nodes nothing needs the rest: what is listed publishes credentials, collects garbage,
-# empties namespaces, adds up ClusterRoles and turns a Deployment into (pending) pods.
+# empties namespaces, adds up ClusterRoles, turns a Deployment into (pending) pods and tells a
+# PodDisruptionBudget where it stands.
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "deployment-controller",
+    "disruption-controller",
     "garbage-collector-controller",
     "namespace-controller",
     "replicaset-controller",
