@@ -80,15 +80,11 @@ def test_a_refused_name_degrades_and_a_commit_heals(
     repo.write(path, index("pictures", externalName="_pictures"))
     begun = time.monotonic()
     commit = apps.push("Name it as the vendor does not like")
-    apps.until(TEAM, "Degraded", commit)
+    found = apps.until(TEAM, "Degraded", commit)
     figure(f"degraded {time.monotonic() - begun:.1f} s after the push")
-
-    def told(found: Any) -> bool:
-        results = found["status"]["operationState"]["syncResult"]["resources"]
-        (message,) = [one["message"] for one in results if one["name"] == "pictures"]
-        return message.startswith("SpecRejected: ") and "must start with a letter" in message
-
-    apps.objects.until("application", NAMESPACE, TEAM, told)
+    assert "VectorIndex:search/pictures" in found["status"]["health"]["message"]
+    refused = condition(apps.objects.find("vectorindex", TEAM, "pictures"))
+    assert "name must start with a letter" in refused["message"]
     # A name cannot change: another object takes the place of the refused one.
     repo.write(path, index("paintings"))
     begun = time.monotonic()

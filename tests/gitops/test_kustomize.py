@@ -14,9 +14,7 @@ class Loader(yaml.SafeLoader):
     """Takes a bare = for what it is: PyYAML knows it as YAML 1.1's default value."""
 
 
-Loader.add_constructor(
-    "tag:yaml.org,2002:value", lambda loader, node: str(loader.construct_scalar(node))
-)
+Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
 
 
 def test_the_base_has_every_crd_as_it_is():
