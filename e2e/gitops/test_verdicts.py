@@ -4,24 +4,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e.gitops.conftest import DOCS
 from e2e.gitops.objects import Objects
 from tests.gitops.page import satisfies_wait
 from tests.gitops.states import STATES, State, record
-from tools import argocd, kstatus
+from tools import argocd, kstatus, samples
 from tools.controlplane import Controlplane, KubectlError
 from tools.generate import ROOT
 
 pytestmark = pytest.mark.timeout(200)
-SPECS: dict[str, dict[str, Any]] = {
-    "VectorIndex": {
-        "connectionRef": {"name": "vendor"},
-        "dimension": 8,
-        "pinecone": {"cloud": "aws", "region": "us-east-1"},
-    },
-    "Connection": {"pinecone": {"apiKey": {"secretKeyRef": {"name": "pinecone", "key": "apiKey"}}}},
+SAMPLES = {
+    "Connection": "vector-indexes/pinecone.yaml",
+    "ModelDeployment": "model-deployments/sageMaker.yaml",
+    "VectorIndex": "vector-indexes/pinecone.yaml",
 }
+
+
+def spec_of(kind: str) -> dict[str, Any]:
+    """What the sample of a kind has: here it is of no account but to the API server."""
+    text = (ROOT / "samples" / SAMPLES[kind]).read_text()
+    spec: dict[str, Any] = yaml.safe_load(samples.part_of(text, kind))["spec"]
+    return spec
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +47,13 @@ async def laid_down(objects: Objects, one: State, name: str) -> dict[str, Any]:
         "apiVersion": recorded["apiVersion"],
         "kind": kind,
         "metadata": {"name": name, "namespace": "default", "finalizers": meta["finalizers"]},
-        "spec": SPECS[kind],
+        "spec": spec_of(kind),
     }
     deleted = "deletionTimestamp" in meta
     objects.apply(made)
     for number in range(2, meta["generation"] + (not deleted)):
         # Every edit is a generation more.
-        objects.apply({**made, "spec": {**SPECS[kind], "interval": f"{number}h"}})
+        objects.apply({**made, "spec": {**spec_of(kind), "interval": f"{number}h"}})
     if recorded["status"].get("conditions"):
         objects.status(kind, "default", name, recorded["status"])
     if deleted:

@@ -13,10 +13,13 @@ from auterity.engine.errors import Rejected, Throttled, Unavailable
 from auterity.engine.subject import Key, Subject
 from e2e.kstatus import Kstatus
 from tests.conformance.harness import NAME, Harness
+from tests.conformance.rolling import CANARY, Roller, spec_of
+from tests.unit.engine.fleet import FleetDeployment, Sea, fleet_of
 from tests.unit.engine.shelf import Shelf, World
 
 JSON = dict[str, Any]
-Drive = Callable[[Harness, World], Awaitable[Key | None]]
+Drive = Callable[[Harness, Any], Awaitable[Key | None]]
+"""Gets the harness and the vendor's side of it."""
 
 CURRENT, IN_PROGRESS = Kstatus.CURRENT, Kstatus.IN_PROGRESS
 FAILED, TERMINATING = Kstatus.FAILED, Kstatus.TERMINATING
@@ -31,18 +34,25 @@ class State:
     drive: Drive
     kstatus: Kstatus
     argocd: str
-    waited_for: bool
-    """Whether `kubectl wait --for=condition=Ready` is content."""
+    revisions: bool
+    """Whether it is about a vendor that keeps several revisions of an object."""
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether `kubectl wait --for=condition=Ready` is content."""
+        return self.kstatus is CURRENT
 
 
 STATES: list[State] = []
 
 
-def state(title: str, kstatus: Kstatus, argocd: str) -> Callable[[Drive], Drive]:
+def state(
+    title: str, kstatus: Kstatus, argocd: str, *, revisions: bool = False
+) -> Callable[[Drive], Drive]:
     """Register what brings a state about: it returns the object's key if it is no integration."""
 
     def register(drive: Drive) -> Drive:
-        STATES.append(State(title, drive, kstatus, argocd, waited_for=kstatus is CURRENT))
+        STATES.append(State(title, drive, kstatus, argocd, revisions))
         return drive
 
     return register
@@ -50,15 +60,16 @@ def state(title: str, kstatus: Kstatus, argocd: str) -> Callable[[Drive], Drive]
 
 async def record(one: State) -> JSON:
     """The object in that state."""
-    shelf = Shelf()
-    harness = Harness(shelf)
+    shelf, fleet = Shelf(), fleet_of(FleetDeployment)
+    harness = Harness(fleet if one.revisions else shelf)
     await harness.start()
     try:
-        key = await one.drive(harness, shelf.world) or harness.key
+        key = await one.drive(harness, fleet.sea if one.revisions else shelf.world) or harness.key
         return manifest(harness.cluster.subjects[key])
     finally:
         await harness.stop()
         await shelf.stop()
+        await fleet.stop()
 
 
 def manifest(subject: Subject) -> JSON:
@@ -217,6 +228,30 @@ async def _failed(harness: Harness, world: World) -> None:
     await harness.visit()
 
 
+@state("a new revision is on its way", IN_PROGRESS, PROGRESSING, revisions=True)
+async def _rolling_out(harness: Harness, sea: Sea) -> None:
+    await _roll_out(harness, CANARY)
+    harness.apply(spec_of(harness, CANARY, {"model": {"image": "two"}}))
+    while harness.ready["reason"] != "RollingOut":
+        await harness.visit()
+
+
+@state("a new revision failed, the one before serves", FAILED, DEGRADED, revisions=True)
+async def _rolled_back(harness: Harness, sea: Sea) -> None:
+    await _roll_out(harness, CANARY)
+    sea.breaks = True
+    await _roll_out(harness, CANARY, {"model": {"image": "two"}})
+
+
+@state("it is there, and fails its `probe`", IN_PROGRESS, PROGRESSING, revisions=True)
+async def _probe_failing(harness: Harness, sea: Sea) -> None:
+    probe = {"body": "{}", "expect": {"json": {"path": "ok", "value": "true"}}, "failures": 1}
+    await _roll_out(harness, CANARY, {"probe": probe})
+    sea.answers["one"] = 503
+    harness.engine.probes._streaks.clear()
+    await harness.visit()
+
+
 @state("a bug in the operator", IN_PROGRESS, PROGRESSING)
 async def _bug(harness: Harness, world: World) -> None:
     world.trouble["get"] = [RuntimeError("oops")]
@@ -323,6 +358,11 @@ async def _in_use(harness: Harness, world: World) -> Key:
     harness.apply()
     _delete(harness, harness.connection)
     return await _verify(harness)
+
+
+async def _roll_out(harness: Harness, rollout: JSON, *patches: JSON) -> None:
+    harness.apply(spec_of(harness, rollout, *patches))
+    await Roller(harness).run()
 
 
 def _delete(harness: Harness, key: Key) -> None:
