@@ -10,7 +10,7 @@ import yaml
 
 from auterity.api import crd
 from auterity.api.connection import ConnectionParams
-from auterity.api.kinds import KINDS, Kind
+from auterity.api.kinds import KINDS, PLURALS, ROUTE, Kind
 from auterity.api.rights import rules
 from auterity.api.schema import Node
 from auterity.engine.contract import Provider
@@ -52,7 +52,13 @@ def files(found: Catalogue) -> dict[str, str]:
             crds[kind.name] = (definition, sorted(vendors))
             _add_crd(made, definition)
     plurals = [KINDS[name].plural for name in crds]
-    made["charts/auterity/files/rules.yaml"] = manifest(rules(plurals))
+    routes = [PLURALS[ROUTE]] if "ModelDeployment" in crds else []
+    if routes:
+        _add_crd(made, crd.route())
+        made["docs/reference/model-route.md"] = reference.route_page(
+            crd.route(), (ROOT / "samples/model-routes/failover.yaml").read_text()
+        )
+    made["charts/auterity/files/rules.yaml"] = manifest(rules([*plurals, *routes]))
     made["charts/auterity/files/finalizer-policy.yaml"] = manifest(*finalizer_policy(plurals))
     if blocks := connectors(found.values()):
         connections = crd.connections(blocks)

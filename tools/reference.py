@@ -152,6 +152,26 @@ def kind_page(
     return "\n".join(part for part in parts if part)
 
 
+def route_page(crd: Node, example: str) -> str:
+    """ModelRoute, which has no vendor."""
+    names, schema = crd["spec"]["names"], _schema(crd)
+    spec = schema["properties"]["spec"]
+    parts = [
+        NOTE,
+        f"# {names['kind']}\n",
+        f"{plain(schema['description'])}\n",
+        f"Command: `kubectl get {names['plural']}`, short `{names['shortNames'][0]}`.\n",
+        "## Example\n",
+        code(example),
+        "## spec\n",
+        _fields(spec),
+        _told_rules(spec),
+        "## status\n",
+        _fields(schema["properties"]["status"]),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
 def connections_page(crds: Sequence[Node], vendors: Sequence[str]) -> str:
     """Connection and ClusterConnection, which have the same vendors."""
     parts = [NOTE]

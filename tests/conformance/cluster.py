@@ -138,11 +138,13 @@ class MemoryCluster:
         self.subjects[subject.key] = newest
         return newest
 
-    async def publish(self, subject: Subject, name: str, data: Mapping[str, str]) -> None:
+    async def publish(
+        self, subject: Subject, name: str, data: Mapping[str, str], *, exactly: bool = False
+    ) -> None:
         where = (subject.key.namespace, name)
         if where in self.secrets and self.owners.get(where) != subject.uid:
             raise Conflict(f"Secret {name!r} exists and is not ours")
-        merged = {**self.secrets.get(where, {}), **data}
+        merged = {**({} if exactly else self.secrets.get(where, {})), **data}
         if self.secrets.get(where) != merged:
             self.writes.append("secret")
             self.put_secret(name, merged, subject.key.namespace)

@@ -84,6 +84,7 @@ def controlplane() -> Iterator[Controlplane]:
             "acme": AcmeConnection,
             "zenith": ZenithConnection,
         }
+        definitions.append(crd.route())
         definitions += crd.connections({**connectors(found.values()), **mine})
         text = yaml.safe_dump_all(definitions)
         running.kubectl("apply", "--server-side", "-f", "-", input=text)

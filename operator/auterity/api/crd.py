@@ -13,7 +13,8 @@ from auterity.api.connection import (
     ConnectionStatus,
 )
 from auterity.api.fields import Params, Rule
-from auterity.api.kinds import Kind
+from auterity.api.kinds import PLURALS, ROUTE, SHORT_NAMES, Kind
+from auterity.api.model_route import ModelRouteSpec, ModelRouteStatus
 from auterity.api.schema import (
     RULES,
     Node,
@@ -64,6 +65,26 @@ def integration(kind: Kind, vendors: Mapping[str, type[Params]]) -> Node:
             _column("Age", ".metadata.creationTimestamp", type="date"),
             _condition("Message", "message", priority=1),
             _column("Connection", ".spec.connectionRef.name", priority=1),
+        ],
+    )
+
+
+def route() -> Node:
+    """The CRD of ModelRoute. Raises SchemaError."""
+    spec = structural(ModelRouteSpec, f"{ROUTE}.spec")
+    return _definition(
+        names=(ROUTE, PLURALS[ROUTE], SHORT_NAMES[ROUTE]),
+        scope="Namespaced",
+        description=spec["description"],
+        spec={**spec, "description": "What is wanted."},
+        status=ModelRouteStatus,
+        columns=[
+            _condition("Ready", "status"),
+            _condition("Reason", "reason"),
+            _column("Active", ".status.active"),
+            _column("Vendor", ".status.vendor"),
+            _column("Age", ".metadata.creationTimestamp", type="date"),
+            _condition("Message", "message", priority=1),
         ],
     )
 

@@ -1,6 +1,7 @@
 """The kinds of integration: their names in Kubernetes and their portable models."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from auterity.api.alert_route import AlertRoute
 from auterity.api.ci_pipeline_binding import CIPipelineBinding
@@ -50,4 +51,21 @@ KINDS: dict[str, Kind] = {
         Kind(IdentityProvider, "identityproviders", "idp", holds_data=True),
     )
 }
-"""Every kind by name."""
+"""Every kind of integration by name."""
+
+ROUTE: Final = "ModelRoute"
+"""A kind of its own: it has no vendor, and stands before integrations that have."""
+PLURALS: Final = {
+    "Connection": "connections",
+    "ClusterConnection": "clusterconnections",
+    **{kind.name: kind.plural for kind in KINDS.values()},
+    ROUTE: "modelroutes",
+}
+"""The plural of everything that is declared."""
+SHORT_NAMES: Final = {
+    "Connection": "conn",
+    "ClusterConnection": "cconn",
+    **{kind.name: kind.short for kind in KINDS.values()},
+    ROUTE: "mroute",
+}
+"""The short name of everything that is declared."""

@@ -10,11 +10,10 @@ from typing import Annotated, Any, Final, TypeVar
 from cyclopts import Parameter
 
 from auterity.api import GROUP, VERSION
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import PLURALS, SHORT_NAMES
 from auterity.cli.commands import Commands
 from auterity.cli.output import Problem
 from auterity.cli.snapshot import (
-    CONNECTIONS,
     Replica,
     SecretSeen,
     Snapshot,
@@ -25,7 +24,7 @@ from auterity.cli.snapshot import (
 )
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.subject import JSON, Key, Subject
-from auterity.runtime.cluster import PLURALS, collection
+from auterity.runtime.cluster import collection
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 from auterity.runtime.kubeconfig import Context, KubeconfigError, context
 from auterity.runtime.shards import DURATION, LABEL, RENEW
@@ -74,11 +73,8 @@ def kind_of(text: str) -> str:
     Raises Problem.
     """
     word = text.lower().removesuffix(f".{GROUP}").removesuffix(f".{VERSION}")
-    for kind in KINDS.values():
-        if word in (kind.name.lower(), kind.plural, kind.short):
-            return kind.name
-    for name, short in zip(CONNECTIONS, ("conn", "cconn"), strict=True):
-        if word in (name.lower(), PLURALS[name], short):
+    for name, plural in PLURALS.items():
+        if word in (name.lower(), plural, SHORT_NAMES[name]):
             return name
     raise Problem(f"there is no kind {text!r}; there are: {', '.join(PLURALS)}")
 

@@ -17,7 +17,8 @@ from auterity.api import API_VERSION, VERSION, crd
 from auterity.api.common import CommonSpec
 from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec
 from auterity.api.fields import Model, ObjectName, alias_of
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import KINDS, PLURALS, ROUTE
+from auterity.api.model_route import ModelRouteSpec
 from auterity.api.schema import FREE_FORM, LIST_TYPE, MAP_KEYS, Node
 from auterity.cli.files import JSON, Fault, Manifest, Step, Where
 from auterity.engine.declared import connectors, vendor_of
@@ -39,8 +40,8 @@ def faults(manifest: Manifest) -> Iterator[Fault]:
     if version != API_VERSION:
         yield tell(("apiVersion",), f"{version} is not known; this version serves {VERSION}")
         return
-    if manifest.kind not in {**KINDS, **CONNECTIONS}:
-        near = difflib.get_close_matches(manifest.kind, [*KINDS, *CONNECTIONS], 1)
+    if manifest.kind not in PLURALS:
+        near = difflib.get_close_matches(manifest.kind, list(PLURALS), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         yield tell(("kind",), f"there is no kind {manifest.kind!r}{hint}")
         return
@@ -54,6 +55,8 @@ def faults(manifest: Manifest) -> Iterator[Fault]:
     yield from _shape(top, schema, (), tell)
     if manifest.kind in CONNECTIONS:
         yield from _connection(manifest.kind, spec, tell)
+    elif manifest.kind == ROUTE:
+        yield from _invalid(ModelRouteSpec, spec, tell)
     else:
         yield from _integration(manifest, spec, tell)
 
@@ -68,14 +71,14 @@ def definition(kind: str) -> Node:
 
 @cache
 def crds() -> tuple[Node, ...]:
-    """The CRD of every kind that some vendor offers, and those of the connections."""
+    """The CRD of every kind that some vendor offers, and those of routes and connections."""
     providers = catalogue()
     made = []
     for kind in KINDS.values():
         offered = {v: p.params for (name, v), p in providers.items() if name == kind.name}
         if offered:
             made.append(crd.integration(kind, offered))
-    return (*made, *crd.connections(connectors(providers)))
+    return (*made, crd.route(), *crd.connections(connectors(providers)))
 
 
 def _metadata(manifest: Manifest, tell: Tell) -> Iterator[Fault]:

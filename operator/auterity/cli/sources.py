@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from auterity.api import GROUP
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import KINDS, PLURALS
 from auterity.cli.cluster import Cluster, Where
 from auterity.cli.files import Manifest
 from auterity.cli.output import Problem, complain
@@ -22,7 +22,7 @@ from auterity.engine.errors import Rejected
 from auterity.engine.plan import DraftCluster, Planner
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.providers import catalogue
-from auterity.runtime.cluster import PLURALS, collection
+from auterity.runtime.cluster import collection
 from auterity.runtime.kube import KubeError
 from auterity.runtime.kubeconfig import KubeconfigError
 from auterity.runtime.store import trimmed

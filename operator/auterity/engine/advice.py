@@ -22,7 +22,7 @@ from auterity.api.fields import (
     deprecation,
     resolvables,
 )
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import KINDS, ROUTE
 from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
 from auterity.engine.cluster import Cluster
@@ -146,7 +146,7 @@ class Adviser:
         key: Key, references: Iterable[tuple[str, Reference]]
     ) -> Iterator[tuple[str, str]]:
         for path, ref in references:
-            if ref.kind not in KINDS:
+            if ref.kind not in (*KINDS, ROUTE):
                 known = ", ".join(sorted(KINDS))
                 yield path, f"there is no kind of integration called {ref.kind!r}; known: {known}"
             elif (ref.kind, ref.name) == (key.kind, key.name):
@@ -156,7 +156,7 @@ class Adviser:
         self, key: Key, references: Iterable[tuple[str, Reference]]
     ) -> Iterator[tuple[str, str]]:
         for path, ref in references:
-            if ref.kind not in KINDS:
+            if ref.kind not in (*KINDS, ROUTE):
                 continue
             found = self._referred(key.namespace, ref)
             if not found:

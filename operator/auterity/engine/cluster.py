@@ -59,10 +59,13 @@ class Cluster(Protocol):
     async def write_status(self, subject: Subject, status: JSON) -> Subject:
         """Replace the status."""
 
-    async def publish(self, subject: Subject, name: str, data: Mapping[str, str]) -> None:
+    async def publish(
+        self, subject: Subject, name: str, data: Mapping[str, str], *, exactly: bool = False
+    ) -> None:
         """Write a Secret owned by the subject; nothing is written if it already says so.
 
-        Raises Conflict if a Secret of that name belongs to someone else.
+        Other keys are left, unless it is to have `exactly` these. Raises Conflict if a Secret of
+        that name belongs to someone else.
         """
 
     async def event(self, subject: Subject, type_: str, reason: str, message: str) -> None:

@@ -169,7 +169,9 @@ class DraftCluster:
     async def write_status(self, subject: Subject, status: JSON) -> Subject:
         return self._put(replace(self._newest(subject), status=status))
 
-    async def publish(self, subject: Subject, name: str, data: Mapping[str, str]) -> None:
+    async def publish(
+        self, subject: Subject, name: str, data: Mapping[str, str], *, exactly: bool = False
+    ) -> None:
         """Outputs go nowhere."""
 
     async def event(self, subject: Subject, type_: str, reason: str, message: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import kopf
 
+from auterity.api.kinds import PLURALS, ROUTE
 from auterity.engine.advice import Advice, Adviser
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.errors import Failure
@@ -19,7 +20,7 @@ from auterity.engine.redaction import frames_of
 from auterity.engine.subject import JSON, Subject
 from auterity.runtime import certificates
 from auterity.runtime.certificates import Certificate
-from auterity.runtime.cluster import PLURALS, KubeSecrets
+from auterity.runtime.cluster import KubeSecrets
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 from auterity.runtime.store import trimmed
 
@@ -170,7 +171,7 @@ class Webhook:
 
     def _advice(self, asked: JSON) -> Advice:
         kind = asked["kind"]["kind"]
-        if asked.get("subResource") or kind not in PLURALS:
+        if asked.get("subResource") or kind not in PLURALS or kind == ROUTE:
             return Advice()
         old = _subject(asked.get("oldObject"), asked)
         if asked["operation"] == "DELETE":

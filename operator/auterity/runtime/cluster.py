@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from auterity.api import API_VERSION, GROUP, VERSION
 from auterity.api.annotations import FINALIZER
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import PLURALS
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.contract import SecretStore
 from auterity.engine.errors import Busy, Conflict, Unavailable
@@ -21,11 +21,6 @@ from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 from auterity.runtime.store import Put, Store, trimmed
 
 log = logging.getLogger("auterity.runtime")
-PLURALS: Final = {
-    "Connection": "connections",
-    "ClusterConnection": "clusterconnections",
-    **{kind.name: kind.plural for kind in KINDS.values()},
-}
 BURST, REFILL = 25, 300.0
 """Events of one object: so many at once, then one in so many seconds, as client-go does."""
 REMEMBERED = 4096
@@ -124,7 +119,9 @@ class KubeCluster:
         except KubeError as error:
             raise ClusterUnavailable(f"status was refused: {error.message}") from error
 
-    async def publish(self, subject: Subject, name: str, data: Mapping[str, str]) -> None:
+    async def publish(
+        self, subject: Subject, name: str, data: Mapping[str, str], *, exactly: bool = False
+    ) -> None:
         namespace = subject.key.namespace
         where = f"/api/v1/namespaces/{namespace}/secrets"
         coded = {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}
@@ -138,12 +135,14 @@ class KubeCluster:
                     f"Secret {name!r} exists and was not made by this object; choose another "
                     "spec.outputs.secretName"
                 )
-            if (found.get("data") or {}).items() >= coded.items():
+            held = found.get("data") or {}
+            if held == coded or (not exactly and held.items() >= coded.items()):
                 return
+            others = dict.fromkeys(held.keys() - coded.keys()) if exactly else {}
             await self._kube.call(
                 "PATCH",
                 f"{where}/{name}",
-                {"data": coded},
+                {"data": {**others, **coded}},
                 resource="secrets",
                 content_type=MERGE_PATCH,
             )

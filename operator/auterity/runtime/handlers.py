@@ -7,7 +7,7 @@ from typing import Any, cast
 import kopf
 
 from auterity.api import GROUP, VERSION
-from auterity.runtime.cluster import PLURALS
+from auterity.api.kinds import PLURALS
 from auterity.runtime.kube import login
 from auterity.runtime.operator import Operator
 

@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Hashable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
 from auterity import __version__
-from auterity.engine import reconcile
+from auterity.api.kinds import PLURALS, ROUTE
+from auterity.engine import reconcile, route
 from auterity.engine.calls import CallObserver, Door
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.conditions import Reason
@@ -23,7 +24,7 @@ from auterity.engine.schedule import Schedule
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Engine
-from auterity.runtime.cluster import PLURALS, KubeCluster, collection
+from auterity.runtime.cluster import KubeCluster, collection
 from auterity.runtime.kube import Kube, KubeError
 from auterity.runtime.logs import LoggedChanges
 from auterity.runtime.metrics import Metrics
@@ -75,6 +76,8 @@ class Operator:
         self._metrics = metrics
         self.options = options
         served = {*CONNECTIONS, *(kind for kind, _ in providers)} - options.without
+        if "ModelDeployment" in served:
+            served.add(ROUTE)
         self.kinds = [kind for kind in PLURALS if kind in served]
         """What is served: a kind without any vendor has no CRD, and nobody may look at it."""
         self.store = Store()
@@ -327,6 +330,8 @@ class Operator:
 
     async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:
         key = subject.key
+        if key.kind == ROUTE:
+            return await self._guarded(route.visit(self.cluster, subject), key)
         if key.kind not in CONNECTIONS:
             if not (urgent or subject.kept) and not await self._exists(subject):
                 return Verdict("Gone", gone=True)
@@ -352,10 +357,13 @@ class Operator:
             return True
 
     async def _verify(self, subject: Subject) -> Verdict:
-        extra = {"object": str(subject.key)}
+        with private():
+            return await self._guarded(self.connections.visit(subject), subject.key)
+
+    async def _guarded(self, looking: Awaitable[Verdict], key: Key) -> Verdict:
+        extra = {"object": str(key)}
         try:
-            with private():
-                return await self.connections.visit(subject)
+            return await looking
         except SubjectGone:
             return Verdict("Gone", gone=True)
         except ClusterUnavailable as error:

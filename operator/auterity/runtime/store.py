@@ -163,10 +163,15 @@ def _difference(old: Subject | None, new: Subject) -> Change:
     outputs = old.status.get("outputs") != new.status.get("outputs")
     if old.ready != new.ready or outputs or old.labels != new.labels:
         change |= Change.STATE
-    # What keeps a connection from working is repeated by each of its users.
-    if new.key.kind in CONNECTIONS and _told(old) != _told(new):
+    # Why something is not ready is repeated by what waits for it; of a connection, in its words.
+    told = _told if new.key.kind in CONNECTIONS else _reason
+    if told(old) != told(new):
         change |= Change.STATE
     return change
+
+
+def _reason(subject: Subject) -> str | None:
+    return (subject.condition("Ready") or {}).get("reason")
 
 
 def _told(subject: Subject) -> tuple[str | None, str | None]:

@@ -198,3 +198,13 @@ async def test_the_clock_of_the_server_comes_with_its_version(server: ApiServer,
     assert version == {"gitVersion": "v1.33.4"}
     assert abs((datetime.now(UTC) - now).total_seconds()) < 5
     assert server.requests == [("GET", "/version")]
+
+
+async def test_outputs_that_are_to_be_all_there_is_take_others_away(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    owner = [{"uid": "uid-1", "controller": True}]
+    meta = {"uid": "u" * 8, "resourceVersion": "1", "ownerReferences": owner}
+    server.says({"metadata": meta, "data": {"host": "eA==", "key": "eQ=="}})
+    await cluster.publish(subject, "docs", {"host": "x"}, exactly=True)
+    assert server.bodies[-1] == {"data": {"host": "eA==", "key": None}}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from auterity.engine.subject import Key
-from auterity.runtime.cluster import PLURALS
+from auterity.api.kinds import PLURALS
 from auterity.runtime.kube import KubeError
 from auterity.runtime.metrics import Metrics
 from auterity.runtime.operator import Operator, Options
