@@ -10,7 +10,7 @@ from e2e.gitops.conftest import DOCS
 from e2e.gitops.objects import Objects
 from tests.gitops.page import satisfies_wait
 from tests.gitops.states import STATES, State, record
-from tools import argocd, kstatus, samples
+from tools import argocd, crds, kstatus, samples
 from tools.controlplane import Controlplane, KubectlError
 from tools.generate import ROOT
 
@@ -33,8 +33,8 @@ def spec_of(kind: str) -> dict[str, Any]:
 def controlplane():
     with Controlplane() as found:
         found.kubectl("apply", "--server-side", f"--kustomize={ROOT / 'crds'}")
-        part = "--selector=app.kubernetes.io/part-of=auterity"
-        found.kubectl("wait", "--for=condition=Established", "crd", part)
+        # The same once more without kustomize, which must not stumble over the base.
+        crds.install(found.kubectl, [ROOT / "crds"])
         found.kubectl("api-resources", "--output=name")
         yield found
 
