@@ -73,7 +73,7 @@ class ModelRouteStatus(ConditionedStatus):
     """The candidate in use."""
     vendor: Annotated[str, Field(max_length=63)] | None = None
     """The vendor of the candidate in use."""
-    candidates: Annotated[list[CandidateStatus], Keyed("name"), Field(max_length=16)] | None = None
+    candidates: Annotated[list[CandidateStatus] | None, Keyed("name"), Field(max_length=16)] = None
     """How each candidate is."""
     outputs: Annotated[dict[str, Text], Field(max_length=64)] | None = None
     """What the candidate in use publishes, apart from secrets."""
