@@ -56,7 +56,7 @@ def files(found: Catalogue) -> dict[str, str]:
     if routes:
         _add_crd(made, crd.route())
         made["docs/reference/model-route.md"] = reference.route_page(
-            crd.route(), (ROOT / "samples/model-routes/failover.yaml").read_text()
+            crd.route(), (ROOT / "samples/use-cases/failover/route.yaml").read_text()
         )
     made["charts/auterity/files/rules.yaml"] = manifest(rules([*plurals, *routes]))
     made["charts/auterity/files/finalizer-policy.yaml"] = manifest(*finalizer_policy(plurals))
