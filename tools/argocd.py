@@ -109,7 +109,11 @@ class ArgoCD:
         # The metrics know no address of their own: they are on every interface.
         controller += [f"--repo-server={HOST}:{port}", f"--metrics-port={metrics}"]
         for name, args, probed in (
-            ("repo-server", [*repo_server, *shared, "--disable-tls"], repo_metrics),
+            (
+                "repo-server",
+                [*repo_server, *shared, "--disable-tls", "--client-ca-path="],
+                repo_metrics,
+            ),
             (
                 "application-controller",
                 [*controller, *shared, "--repo-server-plaintext"],
