@@ -17,6 +17,12 @@ FIRST_PROBE_AFTER = 15.0
 LAST_PROBE_AFTER = 300.0
 SHORT_PAUSE = 2.0
 """A pause up to this long is waited for inside the visit; a longer one ends the visit."""
+BELOW = 0.9
+"""Share of what the vendor was seen to allow that is asked for after it has said no."""
+FASTER, MORE = 1.02, 0.5
+"""What the calls a second grow by in each second without a no: by this factor, and by so many."""
+AT_ONCE = 0.1
+"""Seconds of calls that may be made at once while they are fewer than declared."""
 
 
 class Breaker(StrEnum):
@@ -31,6 +37,9 @@ class Budget:
     """How hard one vendor account may be asked; shared by everything that uses the connection.
 
     `acquire` and `release` enclose each call. Lower priority numbers are served first.
+
+    What is declared is a ceiling. Where the vendor allows less and says so, the calls a second are
+    brought down to what it was seen to allow, and grow again while it does not object.
     """
 
     def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,6 +50,10 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
         self._paused_until = 0.0
+        self._rate = float("inf")
+        """Calls a second that the vendor was seen to allow."""
+        self._allowed = 0
+        self._allowed_since = self._tokens_at
         self._cautious = False
         """One call at a time: the vendor asked for patience and has not answered well since."""
         self._failures = 0
@@ -56,9 +69,15 @@ class Budget:
         self.burst = float(limit.burst or max(1.0, self.per_second))
         self.concurrent = limit.concurrent or 8
 
+    @property
+    def rate(self) -> float:
+        """Calls a second that are made at most: what is declared, or less where that is refused."""
+        return min(self._rate, self.per_second)
+
     def reset(self) -> None:
         """Forget pauses and failures: the credentials or the endpoint are new."""
         self._paused_until = 0.0
+        self._rate = float("inf")
         self.succeeded()
 
     @property
@@ -103,6 +122,7 @@ class Budget:
 
     def succeeded(self) -> None:
         """The vendor answered, whatever it said: the breaker closes."""
+        self._allowed += 1
         self._failures = 0
         self._cautious = False
         self._open_until = None
@@ -129,9 +149,22 @@ class Budget:
     def pause(self, retry_after: float | None) -> None:
         """The vendor asked for patience (`retry_after` in seconds; a guess if it did not say)."""
         self._cautious = True
+        self._slow_down()
         self._paused_until = max(self._paused_until, self._clock() + (retry_after or 5.0))
         if self.held_for > SHORT_PAUSE:
             self._refuse_waiting()
+
+    def _slow_down(self) -> None:
+        now = self._clock()
+        if now < self._paused_until:
+            # It was under way already, and tells nothing new.
+            return
+        # Over a second at least: what a bucket holds at first is not what it gets.
+        seen = (self._allowed - 1) / max(1.0, now - self._allowed_since)
+        self._rate = max(MORE, min(self.rate, seen) * BELOW)
+        self._allowed, self._allowed_since = 0, now
+        # The one that asks whether the vendor allows calls again.
+        self._tokens = 1.0
 
     def _refuse_if_held(self) -> None:
         if (failure := self._held()) is not None:
@@ -162,8 +195,7 @@ class Budget:
         now = self._clock()
         if now < self._paused_until or self.in_flight >= self._most_in_flight:
             return False
-        self._tokens = min(self.burst, self._tokens + (now - self._tokens_at) * self.per_second)
-        self._tokens_at = now
+        self._refill(now)
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
@@ -171,6 +203,17 @@ class Budget:
         if self._open_until is not None:
             self._probing = True
         return True
+
+    def _refill(self, now: float) -> None:
+        passed = now - self._tokens_at
+        self._tokens_at = now
+        if self._rate >= self.per_second:
+            self._rate = float("inf")
+            self._tokens = min(self.burst, self._tokens + passed * self.per_second)
+            return
+        at_once = min(self.burst, max(1.0, self._rate * AT_ONCE))
+        self._tokens = min(at_once, self._tokens + passed * self._rate)
+        self._rate = self._rate * FASTER ** min(passed, 60.0) + MORE * passed
 
     @property
     def _most_in_flight(self) -> int:
@@ -194,5 +237,5 @@ class Budget:
         if self._timer is not None:
             self._timer.cancel()
         now = self._clock()
-        wait = max((1.0 - self._tokens) / self.per_second, self._paused_until - now, 0.001)
+        wait = max((1.0 - self._tokens) / self.rate, self._paused_until - now, 0.001)
         self._timer = asyncio.get_running_loop().call_later(wait, self._serve)

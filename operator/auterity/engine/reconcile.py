@@ -19,6 +19,7 @@ from auterity.engine.errors import (
 )
 from auterity.engine.expiry import Expiry
 from auterity.engine.keep import Keep
+from auterity.engine.limits import SHORT_PAUSE
 from auterity.engine.redaction import frames_of, private, words_of
 from auterity.engine.subject import Subject
 from auterity.engine.verdict import Again, Verdict
@@ -106,7 +107,7 @@ async def _failed(it: Visit, failure: Failure) -> Verdict:
     reason = reason_of(failure)
     it.status.pop("plan", None)
     if isinstance(failure, Throttled):
-        return await it.settle(reason, failure.message, after=failure.retry_after or 30.0)
+        return await _throttled(it, failure)
     if isinstance(failure, Unauthorized):
         if it.opened is not None:
             it.engine.connections.doubt(it.opened.key)
@@ -118,3 +119,21 @@ async def _failed(it: Visit, failure: Failure) -> Verdict:
     if isinstance(failure, DependencyNotReady):
         return await it.settle(reason, failure.message)
     return await it.settle(reason, failure.message, again=Again.RETRY)
+
+
+async def _throttled(it: Visit, failure: Throttled) -> Verdict:
+    after = failure.retry_after or 30.0
+    if _soon_over(it, after):
+        return Verdict(Reason.RATE_LIMITED, Again.AFTER, after, it.waits)
+    return await it.settle(Reason.RATE_LIMITED, failure.message, after=after)
+
+
+def _soon_over(it: Visit, after: float) -> bool:
+    """Whether there is nothing to tell: it takes a moment, and calls go through meanwhile.
+
+    Two writes an object, that it waits and that it no longer does, would cost more than the wait.
+    """
+    if it.opened is None or after > SHORT_PAUSE or it.status != it.subject.status:
+        return False
+    budget = it.engine.connections.budgets.get(it.opened.key)
+    return budget is not None and budget.rate >= 1.0

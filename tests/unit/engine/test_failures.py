@@ -189,3 +189,29 @@ async def test_a_change_that_failed_is_in_the_change_log_without_secrets(
         "lost, said <secret>",
     )
     assert record.calls == ("create 200",)
+
+
+async def test_a_short_pause_is_not_told_while_calls_go_through(harness: Harness, world: World):
+    await harness.make()
+    (budget,) = harness.connections.budgets.values()
+    budget._allowed = 50
+    world.things[NAME].fields["replicas"] = 9
+    world.trouble["update"] = [Throttled("slow down", 1.0)]
+    harness.cluster.writes.clear()
+    verdict = await harness.visit()
+    assert (verdict.outcome, verdict.again) == ("RateLimited", Again.AFTER)
+    assert harness.cluster.writes == []
+    await harness.converge()
+    assert world.things[NAME].fields["replicas"] == 1
+
+
+async def test_a_short_pause_is_told_where_hardly_any_call_goes_through(
+    harness: Harness, world: World
+):
+    harness.apply()
+    for _ in range(10):
+        world.trouble["get"] = [Throttled("slow down", 1.0)]
+        await harness.visit()
+        budget = next(iter(harness.connections.budgets.values()))
+        budget._paused_until = 0.0
+    assert harness.ready["reason"] == "RateLimited"

@@ -1,6 +1,7 @@
 """A connection's budget, over virtual time."""
 
 import asyncio
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -436,5 +437,77 @@ def test_the_pause_without_a_time_is_short():
         it = budget()
         it.pause(None)
         assert limits.SHORT_PAUSE < it.held_for <= 10.0
+
+    virtually(main)
+
+
+@dataclass
+class Metered:
+    """A vendor that allows so many calls a second and answers all others with Retry-After."""
+
+    allows: float
+    tokens: float = 0.0
+    at: float = 0.0
+    served: int = 0
+    refused: int = 0
+
+    def ask(self, it: Budget) -> bool:
+        self.tokens = min(self.allows, self.tokens + (now() - self.at) * self.allows)
+        self.at = now()
+        it.succeeded()
+        if self.tokens < 1.0:
+            self.refused += 1
+            it.pause(1.0)
+            return False
+        self.tokens -= 1.0
+        self.served += 1
+        return True
+
+
+async def _work(it: Budget, vendor: Metered, seconds: float, latency: float = 0.02) -> None:
+    end = now() + seconds
+
+    async def one() -> None:
+        while now() < end:
+            try:
+                await it.acquire(1)
+            except Throttled as failure:
+                await asyncio.sleep(failure.retry_after or 1.0)
+                continue
+            await asyncio.sleep(latency)
+            vendor.ask(it)
+            it.release()
+
+    await asyncio.gather(*(one() for _ in range(400)))
+
+
+@pytest.mark.parametrize("allows", [5.0, 100.0])
+def test_calls_come_down_to_what_the_vendor_allows_and_stay_there(allows: float):
+    async def main() -> None:
+        it, vendor = budget(per_second=10_000, burst=10_000, concurrent=400), Metered(allows)
+        vendor.at = now()
+        await _work(it, vendor, 30)
+        vendor.served = vendor.refused = 0
+        await _work(it, vendor, 60)
+        assert vendor.served > 0.75 * 60 * allows
+        assert vendor.refused < 0.05 * vendor.served
+        assert it.rate < 2 * allows
+
+    virtually(main)
+
+
+def test_calls_grow_again_to_what_is_declared():
+    async def main() -> None:
+        it, vendor = budget(per_second=50, burst=50, concurrent=50), Metered(5.0)
+        vendor.at = now()
+        await _work(it, vendor, 20)
+        assert it.rate < 10
+        vendor.allows = 1000.0
+        await _work(it, vendor, 120)
+        assert it.rate == 50
+        it.pause(1.0)
+        assert it.rate < 50
+        it.reset()
+        assert it.rate == 50
 
     virtually(main)
