@@ -97,7 +97,7 @@ def bench(
 def _plan(operator: type[Operator], objects: int, *, full: bool) -> Plan:
     if operator is Yardstick1:
         # Two calls of 300 ms an object would take it ten minutes for 1,000 objects.
-        return Plan(operator, [(objects, FAST)], life=0 if full else None)
+        return Plan(operator, [(objects, FAST)])
     few = [(objects, FAST), (objects, SLOW)]
     if not full:
         return Plan(operator, few, life=0, delete_last=True, troubled=objects)
