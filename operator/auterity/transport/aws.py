@@ -154,14 +154,15 @@ class AwsSession(Session):
             )
 
     async def pages(self, service: str, operation: str, items: str, **parameters: Any) -> list[Any]:
-        """All items of an operation that answers in pages linked by NextToken."""
+        """All items of an operation that answers in pages linked by NextToken, or nextToken."""
         found: list[Any] = []
         while True:
             answer = await self.call(service, operation, **parameters)
             found += answer.get(items, ())
-            if not (token := answer.get("NextToken")):
+            further = {k: v for k, v in answer.items() if k in ("NextToken", "nextToken") and v}
+            if not further:
                 return found
-            parameters["NextToken"] = token
+            parameters |= further
 
     async def verify(self) -> Identity:
         # Nothing is told of an expiry: a role's credentials are renewed here, and AWS does not
@@ -358,8 +359,6 @@ def _refuse_other_than_data(
             except ValueError:
                 raise _unreadable(service.service_name) from None
             return
-        if operation_model.output_shape is None:
-            return
     if body.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         raise _unreadable(service.service_name)
 
@@ -405,7 +404,8 @@ _DENIED: Final = frozenset(
 _BUSY: Final = frozenset(
     {
         *("ConcurrentModificationException", "ConcurrentUpdateException", "OperationAborted"),
-        "PriorRequestNotComplete",
+        # Of Bedrock, with status 429: a model that is still being loaded, not too many calls.
+        *("PriorRequestNotComplete", "ModelNotReadyException"),
     }
 )
 _DOWN: Final = frozenset(
@@ -420,10 +420,11 @@ _QUOTA: Final = re.compile(r"LimitExceeded|QuotaExceeded")
 _ABSENT: Final = re.compile(r"NotFound|^NoSuch")
 _TAKEN: Final = re.compile(r"Exists|^Duplicate|^Conflict|ResourceConflict|InUse")
 _BY_TEXT: Final[tuple[tuple[re.Pattern[str], type[Failure]], ...]] = (
-    # SageMaker has one code, ValidationException, for nearly everything.
+    # SageMaker has one code, ValidationException, for nearly everything, and Bedrock for much.
     (re.compile(r"could not find|requested resource not found", re.IGNORECASE), NotFound),
-    (re.compile(r"already exist|already associated", re.IGNORECASE), Conflict),
-    (re.compile(r"in-progress", re.IGNORECASE), Busy),
+    (re.compile(r"already (exist|associated)|name is currently in use", re.IGNORECASE), Conflict),
+    # The latter of a training job: it has ended, or begun to, since it was looked at.
+    (re.compile(r"in-progress|is in status", re.IGNORECASE), Busy),
     # Cognito's InvalidParameterException on deleting a pool whose domain is still going away.
     (re.compile(r"has a domain configured", re.IGNORECASE), Busy),
 )
@@ -442,7 +443,7 @@ def refusal(error: "ClientError", service: str, operation: str) -> Failure:  # n
     status = int(metadata.get("HTTPStatusCode") or 0)
     what = f"{service} {operation}"
     said = f": {text}" if text else ""
-    if code in _THROTTLED or status == 429:
+    if code in _THROTTLED or (status == 429 and code not in _BUSY):
         answer = http.Answer(status, metadata.get("HTTPHeaders", {}), None)
         return Throttled(f"AWS asks for fewer calls of {what}", http.retry_after(answer))
     if code in _UNKNOWN_KEY:
