@@ -6,9 +6,10 @@ members of requests, and nothing of answers; here patterns, enumerations and siz
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -19,6 +20,7 @@ import botocore.loaders
 import botocore.model
 from aiohttp import web
 
+from tests.conformance.vendor import Vendor
 from tests.fakes.server import FakeServer
 
 JSON = dict[str, Any]
@@ -64,22 +66,45 @@ class AwsFake:
         model = service(name)
         self._services[model.metadata["targetPrefix"]] = (model, fake, invalid)
 
+    def add_rest(self, name: str, fake: object, invalid: str) -> None:
+        """Serve those operations of a REST JSON service that the fake has a method for."""
+        for operation in service(name).operation_names:
+            if hasattr(fake, operation):
+                self._add_rest(service(name).operation_model(operation), fake, invalid)
+
+    def _add_rest(
+        self, described: botocore.model.OperationModel, fake: object, invalid: str
+    ) -> None:
+        def answer(request: web.Request, raw: bytes) -> JSON | None:
+            return self._perform(described, fake, invalid, _given(described, request, raw))
+
+        http = described.http
+        self._rest(http["method"], http["requestUri"], answer, http["responseCode"])
+
     def route(self, path: str, answer: Callable[[web.Request, bytes], JSON]) -> None:
         """Answer POST requests of a REST service at a path; they are signed as all are."""
+        self._rest("POST", path, answer)
 
+    def _rest(
+        self,
+        method: str,
+        path: str,
+        answer: Callable[[web.Request, bytes], JSON | None],
+        status: int = 200,
+    ) -> None:
         async def handle(request: web.Request, _: Any) -> web.Response:
             self._requests += 1
             id = f"request-{self._requests}"
             raw = await request.read()
             try:
                 self._signed_by(request, raw)
-                return self._respond(json.dumps(answer(request, raw)), id)
+                return self._respond(json.dumps(answer(request, raw) or {}), id, status)
             except Refused as refused:
                 told = self._respond(json.dumps({"message": refused.message}), id, refused.status)
                 told.headers["x-amzn-errortype"] = refused.code
                 return told
 
-        self._server.route("POST", path, handle)
+        self._server.route(method, path, handle)
 
     async def start(self) -> str:
         return await self._server.start()
@@ -104,7 +129,12 @@ class AwsFake:
     def _answer(self, target: str, given: JSON) -> JSON | None:
         prefix, _, operation = target.partition(".")
         model, fake, invalid = self._services[prefix]
-        described = model.operation_model(operation)
+        return self._perform(model.operation_model(operation), fake, invalid, given)
+
+    def _perform(
+        self, described: botocore.model.OperationModel, fake: Any, invalid: str, given: JSON
+    ) -> JSON | None:
+        operation = described.name
         problems = list(_problems(described.input_shape, given, ""))
         for kind, problem in problems:
             if kind == "shape":
@@ -139,7 +169,7 @@ class AwsFake:
             )
         signed = botocore.awsrequest.AWSRequest(
             method=request.method,
-            url=f"http://{request.headers['Host']}{request.path_qs}",
+            url=f"http://{request.headers['Host']}{request.raw_path}",
             headers={name: request.headers[name] for name in headers.split(";")},
             data=raw,
         )
@@ -165,6 +195,61 @@ class AwsFake:
     def _respond(text: str, id: str, status: int = 200) -> web.Response:
         headers = {"x-amzn-RequestId": id, "Content-Type": "application/x-amz-json-1.1"}
         return web.Response(body=text.encode(), status=status, headers=headers)
+
+
+class AwsVendor(Vendor):
+    """What stands behind AWS's endpoint: `aws`, which knows one access key."""
+
+    key: ClassVar[str]
+    """The access key's id; `secrets` has the secret one."""
+    aws: AwsFake
+    account: Any = None
+    """What keeps the state, where that takes its time: while its `slow` is set."""
+
+    @abstractmethod
+    def serve(self) -> None:
+        """Add the services to `aws`."""
+
+    async def start(self) -> None:
+        self.aws = AwsFake({self.key: self.secrets["aws"]["secretAccessKey"]})
+        self.serve()
+        self.url = await self.aws.start()
+
+    async def stop(self) -> None:
+        await self.aws.stop()
+
+    @property
+    def slow(self) -> bool:
+        return self.account is not None and self.account.slow
+
+    @slow.setter
+    def slow(self, value: bool) -> None:
+        if self.account is not None:
+            self.account.slow = value
+
+    @property
+    def violations(self) -> list[str]:
+        return self.aws.violations
+
+    def connection(self, endpoint: str | None) -> JSON:
+        return {
+            "region": REGION,
+            "accessKeyId": self.key,
+            "secretAccessKey": {"secretKeyRef": {"name": "aws", "key": "secretAccessKey"}},
+            "endpoint": endpoint,
+        }
+
+
+def _given(described: botocore.model.OperationModel, request: web.Request, raw: bytes) -> JSON:
+    """The members of a REST request, wherever its description puts them."""
+    given: JSON = json.loads(raw) if raw else {}
+    for name, shape in described.input_shape.members.items():
+        where, called = shape.serialization.get("location"), shape.serialization.get("name", name)
+        found = {"uri": request.match_info, "querystring": request.query}.get(where, {})
+        if called in found:
+            value = found[called]
+            given[name] = int(value) if shape.type_name in ("integer", "long") else value
+    return given
 
 
 Problem = tuple[str, str]
@@ -194,6 +279,8 @@ def _problems(shape: botocore.model.Shape, value: Any, path: str):
         "double": (int, float),
         "timestamp": (int, float),
     }
+    if shape.serialization.get("timestampFormat") == "iso8601":
+        types["timestamp"] = str
     if not isinstance(value, types[shape.type_name]):
         yield "shape", f"Value at '{path}' is no {shape.type_name}"
     elif check := checks.get(shape.type_name):

@@ -12,10 +12,9 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 from auterity.providers.cognito.pool import CognitoUserPool
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.fakes.aws import ACCOUNT, JSON, REGION, AwsFake, Refused
+from tests.conformance.vendor import Edit, Refusal
+from tests.fakes.aws import ACCOUNT, JSON, REGION, AwsVendor, Refused
 
-KEY = "AKIACONFORMANCE00002"
 PAGE = 2
 STANDARD_SCOPES = {"openid", "email", "phone", "profile", "aws.cognito.signin.user.admin"}
 POOL_DEFAULTS: JSON = {
@@ -433,10 +432,11 @@ CORPORATE = {
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:check"
 
 
-class CognitoVendor(Vendor):
+class CognitoVendor(AwsVendor):
     """Cognito behind the provider."""
 
     provider = CognitoUserPool
+    key = "AKIACONFORMANCE00002"
     spec: ClassVar[JSON] = {
         "mfa": "Optional",
         "passwordPolicy": {"minLength": 14},
@@ -556,30 +556,13 @@ class CognitoVendor(Vendor):
     }
     fast = False  # A creation is some forty calls: one fault at each is enough.
 
-    async def start(self) -> None:
-        self.aws = AwsFake({KEY: self.secrets["aws"]["secretAccessKey"]})
+    def serve(self) -> None:
         self.cognito = Cognito()
         self.aws.add("cognito-idp", self.cognito, "InvalidParameterException")
-        self.url = await self.aws.start()
-
-    async def stop(self) -> None:
-        await self.aws.stop()
 
     async def reset(self) -> None:
         for held in self.cognito.held():
             held.clear()
-
-    @property
-    def violations(self) -> list[str]:
-        return self.aws.violations
-
-    def connection(self, endpoint: str | None) -> JSON:
-        return {
-            "region": REGION,
-            "accessKeyId": KEY,
-            "secretAccessKey": {"secretKeyRef": {"name": "aws", "key": "secretAccessKey"}},
-            "endpoint": endpoint,
-        }
 
     async def count(self) -> int:
         return sum(len(held) for held in self.cognito.held())

@@ -17,10 +17,9 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.sagemaker.endpoint import SageMakerEndpoint
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.fakes.aws import ACCOUNT, JSON, REGION, AwsFake, Refused
+from tests.conformance.vendor import Edit, Refusal
+from tests.fakes.aws import ACCOUNT, JSON, REGION, AwsVendor, Refused
 
-KEY = "AKIACONFORMANCE00001"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/serving"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
 PAGE = 2
@@ -400,10 +399,11 @@ class AutoScaling:
             )
 
 
-class SageMakerVendor(Vendor):
+class SageMakerVendor(AwsVendor):
     """SageMaker behind the provider."""
 
     provider = SageMakerEndpoint
+    key = "AKIACONFORMANCE00001"
     spec: ClassVar[JSON] = {
         "model": {"image": IMAGE, "artifact": "s3://models/churn/model.tar.gz"},
         "hardware": "ml.m5.large",
@@ -492,15 +492,13 @@ class SageMakerVendor(Vendor):
     has_pending = True
     fast = False  # An update is some forty calls over four visits: one fault at each is enough.
 
-    async def start(self) -> None:
-        self.aws = AwsFake({KEY: self.secrets["aws"]["secretAccessKey"]})
+    def serve(self) -> None:
         self.autoscaling = AutoScaling()
-        self.sagemaker = SageMaker(self.autoscaling, self.aws.violations)
+        self.account = self.sagemaker = SageMaker(self.autoscaling, self.aws.violations)
         self.autoscaling.sagemaker = self.sagemaker
         self.aws.add("sagemaker", self.sagemaker, "ValidationException")
         self.aws.add("application-autoscaling", self.autoscaling, "ValidationException")
         self.aws.route("/endpoints/{name}/invocations", self._invoke)
-        self.url = await self.aws.start()
 
     def _invoke(self, request: web.Request, raw: bytes) -> JSON:
         variant = request.headers.get("X-Amzn-SageMaker-Target-Variant")
@@ -511,9 +509,6 @@ class SageMakerVendor(Vendor):
 
     def written(self, method: str) -> bool:
         return method != "InvokeEndpoint" and super().written(method)
-
-    async def stop(self) -> None:
-        await self.aws.stop()
 
     async def reset(self) -> None:
         for held in (
@@ -526,18 +521,6 @@ class SageMakerVendor(Vendor):
         ):
             held.clear()
         self.slow = False
-
-    @property
-    def violations(self) -> list[str]:
-        return self.aws.violations
-
-    def connection(self, endpoint: str | None) -> JSON:
-        return {
-            "region": REGION,
-            "accessKeyId": KEY,
-            "secretAccessKey": {"secretKeyRef": {"name": "aws", "key": "secretAccessKey"}},
-            "endpoint": endpoint,
-        }
 
     async def count(self) -> int:
         return (
@@ -582,15 +565,6 @@ class SageMakerVendor(Vendor):
 
     async def told(self, id: str) -> str:
         return json.dumps([self.sagemaker.models, self.sagemaker.configs, self.sagemaker.tags])
-
-    @property
-    def slow(self) -> bool:
-        return self.sagemaker.slow if hasattr(self, "sagemaker") else False
-
-    @slow.setter
-    def slow(self, value: bool) -> None:
-        if hasattr(self, "sagemaker"):
-            self.sagemaker.slow = value
 
 
 def _arn(kind: str, name: str) -> str:

@@ -1,34 +1,19 @@
 """What is special of Cognito: others' things in the same pool, and updates that replace it all."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable
 
-import pytest
 from pydantic import SecretStr
 
-from auterity.api.connection import RateLimit
-from auterity.engine.calls import Door
-from auterity.engine.contract import Access
 from auterity.engine.drift import Memory, compare
-from auterity.engine.limits import Budget
 from auterity.providers.cognito.params import CognitoUserPoolParams
 from auterity.providers.cognito.pool import CognitoUserPool
-from auterity.transport.aws import AwsConnection, AwsSession
-from tests.conformance.cluster import MemoryCluster, Recorder
+from auterity.transport.aws import AwsSession
 from tests.conformance.harness import NAME, Harness
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.cognito import FUNCTION, Cognito, CognitoVendor
 from tools.servers.moto import Moto
 
-
-@pytest.fixture
-async def harness() -> AsyncIterator[Harness]:
-    vendor = CognitoVendor()
-    await vendor.start()
-    it = Harness(vendor)
-    await it.start()
-    yield it
-    await it.stop()
-    await vendor.stop()
+STAND_IN = CognitoVendor
 
 
 def behind(harness: Harness) -> Cognito:
@@ -138,37 +123,11 @@ async def test_two_pools_of_one_name_are_a_conflict(harness: Harness):
     assert "several user pools" in harness.ready["message"]
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Moto]:
-    if (reason := Moto.available()) is not None:
-        pytest.skip(reason)
-    with Moto() as server:
-        yield server
-
-
-@pytest.fixture
-async def session(moto: Moto) -> AsyncIterator[AwsSession]:
+async def test_moto_keeps_a_pool_as_declared_and_lets_it_go(
+    moto: Moto, sign_in: Callable[..., Awaitable[AwsSession]]
+):
     moto.reset()
-    block = AwsConnection.model_validate(
-        {
-            "region": "eu-central-1",
-            "accessKeyId": "AKIACOGNITO000000001",
-            "secretAccessKey": {"secretKeyRef": {"name": "aws", "key": "secret"}},
-            "endpoint": moto.url,
-        }
-    )
-    assert block.secret_access_key is not None
-    block.secret_access_key.resolve("any", "1")
-    limit = RateLimit(per_second=1000, burst=1000, concurrent=20)
-    door = Door("aws", "team/aws", Budget(limit), Recorder())
-    secrets = MemoryCluster().secret_store("team")
-    opened = await block.open(Access(door, secrets, allow_insecure=True, namespace="team"))
-    yield opened
-    await opened.close()
-
-
-async def test_moto_keeps_a_pool_as_declared_and_lets_it_go(session: AwsSession):
-    provider, spec = CognitoUserPool(session), CognitoVendor.spec
+    provider, spec = CognitoUserPool(await sign_in(moto.url)), CognitoVendor.spec
     fields = {**spec, **spec["cognito"], "name": "shop"}
     want = CognitoUserPoolParams.model_validate(fields)
     want.connections[0].client_secret.resolve("upstream-secret", "1")

@@ -1,21 +1,17 @@
 """What is special of SageMaker: roll-backs, failed creations, leftovers; and IAM, against moto."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from auterity.api.connection import RateLimit
-from auterity.engine.calls import Door
-from auterity.engine.contract import Access, Phase
+from auterity.engine.contract import Phase
 from auterity.engine.errors import Unauthorized
-from auterity.engine.limits import Budget
 from auterity.engine.verdict import Again
 from auterity.providers.sagemaker.endpoint import SageMakerEndpoint
 from auterity.providers.sagemaker.params import SageMakerEndpointParams
-from auterity.transport.aws import AwsConnection, AwsSession
-from tests.conformance.cluster import MemoryCluster, Recorder
+from auterity.transport.aws import AwsSession
 from tests.conformance.harness import NAME, Harness
 from tests.conformance.rolling import BLUE_GREEN, CANARY, Roller, at_rest, revisions_of, spec_of
 from tests.conformance.vendor import JSON, merged
@@ -25,15 +21,7 @@ from tools.servers.moto import Moto
 OTHER_IMAGE = merged(SageMakerVendor.spec, SageMakerVendor.edits[0].patch)
 
 
-@pytest.fixture
-async def harness() -> AsyncIterator[Harness]:
-    vendor = SageMakerVendor()
-    await vendor.start()
-    it = Harness(vendor)
-    await it.start()
-    yield it
-    await it.stop()
-    await vendor.stop()
+STAND_IN = SageMakerVendor
 
 
 def behind(harness: Harness) -> SageMaker:
@@ -247,42 +235,15 @@ async def test_names_tell_nothing_of_a_secret(harness: Harness):
     assert set(behind(harness).models) == before
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Moto]:
-    if (reason := Moto.available()) is not None:
-        pytest.skip(reason)
-    with Moto() as server:
-        yield server
-
-
 class Account:
     """An AWS account in which rights count."""
 
-    def __init__(self, moto: Moto) -> None:
-        self.moto = moto
-        self.sessions: list[AwsSession] = []
-
-    async def session(self, key: str = "AKIAROOT000000000001", secret: str = "any") -> AwsSession:
-        block = AwsConnection.model_validate(
-            {
-                "region": "eu-central-1",
-                "accessKeyId": key,
-                "secretAccessKey": {"secretKeyRef": {"name": "aws", "key": "secret"}},
-                "endpoint": self.moto.url,
-            }
-        )
-        assert block.secret_access_key is not None
-        block.secret_access_key.resolve(secret, "1")
-        limit = RateLimit(per_second=1000, burst=1000, concurrent=20)
-        door = Door("aws", "team/aws", Budget(limit), Recorder())
-        secrets = MemoryCluster().secret_store("team")
-        session = await block.open(Access(door, secrets, allow_insecure=True, namespace="team"))
-        self.sessions.append(session)
-        return session
+    def __init__(self, moto: Moto, sign_in: Callable[..., Awaitable[AwsSession]]) -> None:
+        self.moto, self.sign_in = moto, sign_in
 
     async def provider(self, actions: tuple[str, ...]) -> SageMakerEndpoint:
         """The provider as a user who may do this and nothing else."""
-        root = await self.session()
+        root = await self.sign_in(self.moto.url)
         policy = {
             "Version": "2012-10-17",
             "Statement": [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}],
@@ -297,16 +258,14 @@ class Account:
         )
         key = (await root.call("iam", "CreateAccessKey", UserName="team"))["AccessKey"]
         self.moto.enforce_iam()
-        return SageMakerEndpoint(await self.session(key["AccessKeyId"], key["SecretAccessKey"]))
+        session = await self.sign_in(self.moto.url, key["AccessKeyId"], key["SecretAccessKey"])
+        return SageMakerEndpoint(session)
 
 
 @pytest.fixture
-async def account(moto: Moto) -> AsyncIterator[Account]:
+def account(moto: Moto, sign_in: Callable[..., Awaitable[AwsSession]]) -> Account:
     moto.reset()
-    it = Account(moto)
-    yield it
-    for session in it.sessions:
-        await session.close()
+    return Account(moto, sign_in)
 
 
 def wanted() -> SageMakerEndpointParams:
