@@ -17,7 +17,7 @@ from tests.unit.engine.fleet import FleetVendor
 
 
 def vendors() -> dict[str, type[Vendor]]:
-    """Every Vendor class in tests/fakes by `<kind>-<vendor>`."""
+    """Every Vendor class in tests/fakes by `<kind>-<vendor>`, or `<kind>-<vendor>-<variant>`."""
     found: dict[str, type[Vendor]] = {}
     for info in pkgutil.iter_modules(fakes.__path__, f"{fakes.__name__}."):
         module = importlib.import_module(info.name)
@@ -28,7 +28,8 @@ def vendors() -> dict[str, type[Vendor]]:
                 and not inspect.isabstract(cls)
                 and cls.__module__ == module.__name__
             ):
-                found[f"{cls.provider.kind}-{cls.provider.vendor}"] = cls
+                whole = (cls.provider.kind, cls.provider.vendor, cls.variant)
+                found["-".join(filter(None, whole))] = cls
     return found
 
 

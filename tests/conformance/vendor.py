@@ -38,6 +38,9 @@ class Vendor(ABC):
     """
 
     provider: ClassVar[type[Provider[Any, Any]]]
+    variant: ClassVar[str] = ""
+    """Of a provider of several things that the suite runs over each: which one, but for the first.
+    """
     spec: ClassVar[JSON]
     """A whole spec without connectionRef: portable fields, vendor block, and no externalName."""
     edits: ClassVar[Sequence[Edit]] = ()
