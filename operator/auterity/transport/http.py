@@ -39,6 +39,8 @@ REQUEST_ID_HEADERS: Final = (
     "x-amzn-requestid",
     "x-github-request-id",
     "request-id",
+    "x-ms-request-id",
+    "apim-request-id",
 )
 
 

@@ -30,7 +30,8 @@ class Grant:
     path: str
     """Of the token endpoint, below the connection's endpoint; or a whole URL."""
     client_id: str
-    client_secret: SecretStr
+    client_secret: SecretStr | None
+    """None if something else in the form proves who asks."""
     in_header: bool = False
     """Whether client id and secret go into the Authorization header and not into the form."""
     form: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class ClientCredentials:
         grant: Grant,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._door, self._client, self._grant, self._clock = door, client, grant, clock
+        self._door, self._client, self.grant, self._clock = door, client, grant, clock
         self._lock = asyncio.Lock()
         self._token: SecretStr | None = None
         self._good_until = 0.0
@@ -70,12 +71,13 @@ class ClientCredentials:
             self._token = None
 
     async def _fetch(self) -> SecretStr:
-        grant, asked = self._grant, self._clock()
+        grant, asked = self.grant, self._clock()
         form = {"grant_type": "client_credentials", **grant.form}
-        secret = grant.client_secret.get_secret_value()
-        auth = httpx.BasicAuth(grant.client_id, secret) if grant.in_header else None
+        secret = grant.client_secret.get_secret_value() if grant.client_secret else None
+        auth = httpx.BasicAuth(grant.client_id, secret or "") if grant.in_header else None
         if auth is None:
-            form |= {"client_id": grant.client_id, "client_secret": secret}
+            form |= {"client_id": grant.client_id}
+            form |= {"client_secret": secret} if secret is not None else {}
         answer = await http.send(
             self._door, self._client, "POST", grant.path, label="GetToken", data=form, auth=auth
         )
@@ -102,15 +104,15 @@ class ClientCredentials:
             return Unavailable(f"{self._host} answered the token request with {answer.status}")
         told = http.reason(answer)
         if answer.status == 404:
-            where = self._client.build_request("POST", self._grant.path).url
+            where = self._client.build_request("POST", self.grant.path).url
             return Unauthorized(f"there is no token endpoint at {where}{told}")
         return Unauthorized(
-            f"{self._host} refuses the client id or secret of {self._grant.client_id}{told}"
+            f"{self._host} refuses the client id or secret of {self.grant.client_id}{told}"
         )
 
     @property
     def _host(self) -> str:
-        return self._client.build_request("POST", self._grant.path).url.host
+        return self._client.build_request("POST", self.grant.path).url.host
 
 
 class OAuthSession(RestSession):
