@@ -1,0 +1,1 @@
+"""Azure OpenAI: https://learn.microsoft.com/azure/ai-foundry/openai/."""
