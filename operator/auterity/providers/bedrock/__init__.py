@@ -1,0 +1,1 @@
+"""Amazon Bedrock: https://docs.aws.amazon.com/bedrock/latest/APIReference/."""
