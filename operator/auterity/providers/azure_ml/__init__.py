@@ -1,0 +1,1 @@
+"""Azure Machine Learning: https://learn.microsoft.com/rest/api/azureml/."""
