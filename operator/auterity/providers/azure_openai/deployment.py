@@ -59,13 +59,11 @@ class AzureOpenAIDeploymentParams(ModelDeployment):
     """Whose model it is, as Azure tells it; other than OpenAI for AI Foundry accounts only."""
     model_source: Annotated[Text | None, IMMUTABLE] = None
     """Resource id of the account in which the model was tuned, if that is another one."""
-    version_upgrade_option: (
-        Annotated[
-            Literal["OnceNewDefaultVersionAvailable", "OnceCurrentVersionExpired", "NoAutoUpgrade"],
-            UNVERSIONED,
-        ]
-        | None
-    ) = None
+    version_upgrade_option: Annotated[
+        Literal["OnceNewDefaultVersionAvailable", "OnceCurrentVersionExpired", "NoAutoUpgrade"]
+        | None,
+        UNVERSIONED,
+    ] = None
     """When Azure replaces model.version by a newer one: as soon as there is a new default, once it
     is retired, or never (it then stops to serve)."""
     rai_policy_name: ShortText | None = None
