@@ -34,9 +34,9 @@ STAND_IN = OnDemandVendor
 SignIn = Callable[..., Awaitable[AwsSession]]
 
 
-def over(vendor: type[Vendor]) -> pytest.MarkDecorator:
-    """The harness over another stand-in than the module's."""
-    return pytest.mark.parametrize("harness", [vendor], indirect=True)
+def over(*vendors: type[Vendor]) -> pytest.MarkDecorator:
+    """The harness over other stand-ins than the module's."""
+    return pytest.mark.parametrize("harness", vendors, indirect=True)
 
 
 def behind(harness: Harness) -> Bedrock:
@@ -76,13 +76,14 @@ async def test_a_model_that_cannot_be_deployed_is_told_and_not_tried_again(harne
     assert harness.ready["status"] == "True"
 
 
-async def test_a_deployment_that_failed_is_told_and_made_anew_after_an_edit(harness: Harness):
+@over(OnDemandVendor, ThroughputVendor)
+async def test_what_has_failed_is_told_and_made_anew_after_an_edit(harness: Harness):
     behind(harness).breaks = "The base model is not available in this region."
     harness.apply()
     await harness.converge()
     assert harness.ready["reason"] == "ProviderFailed"
     assert "not available in this region" in harness.ready["message"]
-    harness.apply(spec(OnDemandVendor, OnDemandVendor.edits[0].patch))
+    harness.apply(spec(type(harness.vendor), harness.vendor.edits[0].patch))
     await harness.converge()
     assert harness.ready["status"] == "True", harness.ready
     assert await harness.vendor.count() == 1

@@ -79,7 +79,8 @@ class BedrockDeployment(Provider[BedrockDeploymentParams, AwsSession]):
         ),
         (
             "If Bedrock cannot deploy another custom model, it goes on with the one before. The "
-            "same one is not tried again."
+            "same one is not tried again. What has failed from the start is deleted by an edit of "
+            "the model, and made anew."
         ),
         "Custom models are named by their ARN, as TuningJobs tell it; foundation models by id.",
         (

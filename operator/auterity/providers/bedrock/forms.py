@@ -62,6 +62,11 @@ class Form(ABC):
     async def delete(self, arn: str) -> None:
         """Delete it; absent is fine."""
 
+    async def _anew(self, arn: str) -> None:
+        """Clear the way for another one: what has failed has never served, and takes no update."""
+        await self.delete(arn)
+        raise Busy(f"{arn} had failed; it is made anew")
+
     async def _call(self, operation: str, **parameters: Any) -> JSON:
         given = {name: value for name, value in parameters.items() if value is not None}
         return await self.session.call("bedrock", operation, **given)
@@ -114,6 +119,9 @@ class Throughput(Form):
         return str(made["provisionedModelArn"])
 
     async def change(self, arn: str, model: str) -> None:
+        told = await self._find("GetProvisionedModelThroughput", provisionedModelId=arn) or {}
+        if told.get("status") == "Failed":
+            await self._anew(arn)
         await self._call(
             "UpdateProvisionedModelThroughput", provisionedModelId=arn, desiredModelId=model
         )
@@ -164,9 +172,7 @@ class OnDemand(Form):
     async def change(self, arn: str, model: str) -> None:
         told = await self._get(arn) or {}
         if told.get("status") == "Failed":
-            # It has never served, and takes no update.
-            await self.delete(arn)
-            raise Busy("the custom model deployment had failed; it is made anew")
+            await self._anew(arn)
         tried = told.get("updateDetails", {})
         if (tried.get("modelArn"), tried.get("updateStatus")) == (model, "UpdateFailed"):
             # It goes on with the earlier model; the same again would end in the same.
