@@ -71,9 +71,9 @@ def _cost(ours: Figures) -> Iterator[Goal]:
     writes = max(run["api_writes_an_object"] for run in ours["converge"])
     yield Goal("API writes an object on creation, finalizer set at admission", 1.0, writes, "")
     writes = ours["warm_up"]["api_writes_an_object"]
-    # One write more: the connection's own status, once.
+    # Two writes more: the connection's own finalizer and status, once.
     few = ours["warm_up"]["objects"]
-    yield Goal("API writes an object on creation elsewhere", 2 + 1 / few, writes, "")
+    yield Goal("API writes an object on creation elsewhere", 2 + 2 / few, writes, "")
     if rest := ours.get("rest"):
         yield Goal("API writes at rest", 0, rest["api_writes"], "")
         pages = math.ceil((rest["objects"] + few) / PAGE)
