@@ -1,0 +1,1 @@
+"""Replicate: deployments that serve a model, and trainings that make one."""
