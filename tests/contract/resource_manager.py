@@ -72,6 +72,10 @@ class AzureDescription(Description):
             below = path.removeprefix("/openai/v1")
             chats = below == "/chat/completions"
             description = self.inference if chats else self.open_ai
+            if below == "/fine_tuning/jobs" and isinstance(request["body"], dict):
+                # Azure's own.
+                kept = {k: v for k, v in request["body"].items() if k != "trainingType"}
+                request = {**request, "body": kept}
             return description.check(method, below, **request) if description else None
         return super().check(method, path, **request)
 
@@ -84,9 +88,22 @@ def load() -> AzureDescription | None:
         sys.stderr.write(f"requests to Azure are held against nothing: {error}\n")
         return None
     description = AzureDescription({**document, "paths": {**document["paths"], **BESIDE}})
-    description.open_ai = Description.load("openai.openapi.json")
+    if (told := Description.load("openai.openapi.json")) is not None:
+        description.open_ai = Description(_mended(told.document))
     description.inference = Description.load("openai-inference.openapi.json")
     return description
+
+
+def _mended(value: Any) -> Any:
+    """With bounds as OpenAPI 3.1 has them: the description has them as 3.0 did."""
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    mended = {key: _mended(item) for key, item in value.items()}
+    if mended.get("exclusiveMinimum") is True:
+        mended["exclusiveMinimum"] = mended.pop("minimum")
+    return mended
 
 
 @cache

@@ -7,6 +7,8 @@ from pydantic import Field
 from auterity.engine.errors import Rejected
 from auterity.transport.azure import JSON, AzureSession
 
+VERSION: Final = "2025-09-01"
+"""Of the API: the one that azure-mgmt-cognitiveservices 14.1 speaks."""
 AccountName = Annotated[
     str, Field(min_length=2, max_length=64, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
 ]

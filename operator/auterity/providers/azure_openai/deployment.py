@@ -15,7 +15,7 @@ from auterity.api.model_deployment import ModelDeployment, ModelSource, Scaling
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider
 from auterity.engine.errors import Busy, NotFound, Rejected
-from auterity.providers.azure_openai.account import AccountName, address_of, id_of
+from auterity.providers.azure_openai.account import VERSION, AccountName, address_of, id_of
 from auterity.transport.azure import (
     JSON,
     KEY_TAG,
@@ -27,8 +27,6 @@ from auterity.transport.azure import (
     user_tags,
 )
 
-VERSION: Final = "2025-09-01"
-"""Of the API: the one that azure-mgmt-cognitiveservices 14.1 speaks."""
 VERSION_TAG: Final = f"{OUR_TAGS}version"
 """The version of the model that was asked for: Azure may have moved on since."""
 PHASES: Final = {
