@@ -1,0 +1,1 @@
+"""Together AI: https://docs.together.ai/reference."""
