@@ -36,6 +36,8 @@ ROOM_PER_CALL: Final = 2
 """Visits of one connection in hand for each call it may have in flight."""
 REMEMBERED: Final = 10_000
 """Objects that are no more and still remembered."""
+REFUSALS: Final = 5
+"""How often the API server must refuse a kind, a second apart, before it is taken at its word."""
 ROOM_UNKNOWN: Final = 16
 """Visits in hand for a connection that was not opened yet."""
 
@@ -76,7 +78,7 @@ class Operator:
         self._metrics = metrics
         self.options = options
         served = {*CONNECTIONS, *(kind for kind, _ in providers)} - options.without
-        if "ModelDeployment" in served:
+        if "ModelDeployment" in served and ROUTE not in options.without:
             served.add(ROUTE)
         self.kinds = [kind for kind in PLURALS if kind in served]
         """What is served: a kind without any vendor has no CRD, and nobody may look at it."""
@@ -142,9 +144,8 @@ class Operator:
         await self.members.meet()
         while True:
             try:
-                for kind in self.kinds:
-                    for namespace in self._namespaces(kind):
-                        await self._learn_all(kind, namespace)
+                for kind in list(self.kinds):
+                    await self._learn_first(kind)
                 break
             except ClusterUnavailable as error:
                 log.warning("waiting for the Kubernetes API: %s", error)
@@ -287,6 +288,27 @@ class Operator:
     def _door(self, vendor: str, connection: str, budget: Budget, observer: CallObserver) -> Door:
         return Door(vendor, connection, budget, observer, self.members.fence)
 
+    async def _learn_first(self, kind: str) -> None:
+        """Take in a kind at the start; one that may not be looked at is left out.
+
+        Such as a new one, where the rights are those of an older release. An API server that has
+        just started refuses what it allows in a moment.
+        """
+        for attempt in range(1, REFUSALS + 1):
+            try:
+                for namespace in self._namespaces(kind):
+                    await self._learn_all(kind, namespace)
+            except KubeError as error:
+                if error.status != 403 or kind in CONNECTIONS:  # noqa: PLR2004 - HTTP
+                    raise
+                if attempt == REFUSALS:
+                    log.error("%s is left out until the next start: %s", kind, error.message)  # noqa: TRY400 - the answer says it all
+                    self.kinds.remove(kind)
+                else:
+                    await asyncio.sleep(1)
+            else:
+                return
+
     async def _learn_all(self, kind: str, namespace: str) -> set[Key]:
         """Take in every object of a kind; what there is. Raises ClusterUnavailable."""
         there = set()
@@ -331,7 +353,7 @@ class Operator:
     async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:
         key = subject.key
         if key.kind == ROUTE:
-            return await self._guarded(route.visit(self.cluster, subject), key)
+            return await self._choose(subject)
         if key.kind not in CONNECTIONS:
             if not (urgent or subject.kept) and not await self._exists(subject):
                 return Verdict("Gone", gone=True)
@@ -344,6 +366,13 @@ class Operator:
         if verdict.outcome == Reason.READY and key in self._renewed:
             self._renewed.discard(key)
             self._wake_users(key, all_of_them=False)
+        return verdict
+
+    async def _choose(self, subject: Subject) -> Verdict:
+        start = monotonic()
+        verdict = await self._guarded(route.visit(self.cluster, subject), subject.key)
+        # Without a vendor: which one it leads to is no property of the route.
+        self._metrics.visited(ROUTE, "", verdict.outcome, monotonic() - start)
         return verdict
 
     async def _exists(self, subject: Subject) -> bool:
@@ -415,6 +444,8 @@ class Operator:
         if subject is None or key.kind in CONNECTIONS:
             # Verifying a connection must not wait behind the objects that it holds up.
             return Key("Verification", key.namespace, key.name), ""
+        if key.kind == ROUTE:
+            return Key(ROUTE, key.namespace, ""), ""
         return connection_of(subject), key.namespace
 
     def _room(self, connection: Hashable) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from auterity.engine.subject import Key
 from auterity.api.kinds import PLURALS
+from auterity.engine.subject import Key
 from auterity.runtime.kube import KubeError
 from auterity.runtime.metrics import Metrics
 from auterity.runtime.operator import Operator, Options
@@ -33,6 +33,8 @@ class Api:
         self.before: dict[str, Callable[[], None]] = {}
         """Runs once, before a call of that method has its effect."""
         self.late: list[tuple[dict[str, Any], bool]] | None = None
+        self.forbidden: dict[str, int] = {}
+        """How often a list of these is still refused, by plural."""
 
     def apply(self, path: str, spec: dict[str, Any]) -> None:
         old = self.objects.get(path)
@@ -77,6 +79,9 @@ class Api:
 
     async def list(self, path: str, **_: str) -> AsyncIterator[dict[str, Any]]:
         plural = path.rpartition("/")[2]
+        if self.forbidden.get(plural, 0):
+            self.forbidden[plural] -= 1
+            raise KubeError(403, f"{plural} is forbidden")
         for at, raw in list(self.objects.items()):
             if at.split("/")[-2] == plural:
                 yield copy.deepcopy(raw)
@@ -291,6 +296,25 @@ async def test_a_list_that_is_behind_the_watch_brings_back_no_object_that_has_go
     await rest(operator)
     assert len(world.calls) == calls
     assert not world.things
+
+
+@pytest.mark.parametrize(("refused", "left_out"), [(2, False), (99, True)])
+async def test_a_kind_that_may_not_be_looked_at_is_left_out(
+    api: Api, monkeypatch: pytest.MonkeyPatch, refused: int, *, left_out: bool
+):
+    async def at_once(_: float) -> None:
+        pass
+
+    monkeypatch.setattr("auterity.runtime.operator.asyncio.sleep", at_once)
+    api.forbidden["vectorindexes"] = refused
+    providers = {("VectorIndex", "shelf"): ShelfIndex}
+    found = Operator(api, providers, Metrics(), Options())  # type: ignore[arg-type]  # in memory
+    try:
+        await found.start("testcluster")
+        assert ("VectorIndex" not in found.kinds) == left_out
+        assert "Connection" in found.kinds
+    finally:
+        await found.stop()
 
 
 async def test_a_kind_that_is_switched_off_is_left_alone(api: Api, world: World):
