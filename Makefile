@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 READY := .venv/.ready
 UV := uv>=0.9,<1
-EXTRAS := admission aws github google pinecone postgresql
+EXTRAS := admission aws github google modal pinecone postgresql redis
 
 # A named part with the seconds it took: $(call part,NAME,COMMAND)
 define part

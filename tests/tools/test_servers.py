@@ -10,6 +10,8 @@ import boto3
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
+from redis import Redis as RedisClient
+from redis.exceptions import AuthenticationError
 
 from tools.loopback import request
 from tools.servers.alertmanager import Alertmanager
@@ -19,6 +21,7 @@ from tools.servers.mailpit import Mailpit
 from tools.servers.ministack import Ministack
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
+from tools.servers.redis import Redis
 from tools.servers.server import Server
 from tools.servers.weaviate import Weaviate
 
@@ -102,6 +105,23 @@ def test_postgres_checks_passwords_and_finds_nearest_vectors(
     with psycopg.connect(postgres.url) as connection:
         left = connection.execute("select 1 from pg_extension where extname = 'vector'")
         assert left.fetchone() is None
+
+
+def test_redis_checks_passwords_and_indexes_json(start: Callable[[type[Redis]], Redis]) -> None:
+    redis = start(Redis)
+    with pytest.raises(AuthenticationError):
+        RedisClient(port=redis.port).ping()
+    with RedisClient.from_url(redis.url, protocol=2, decode_responses=True) as client:
+        index = ("ON", "JSON", "PREFIX", 1, "item:", "SCHEMA", "$.year", "AS", "year", "NUMERIC")
+        client.execute_command("FT.CREATE", "items", *index)
+        client.execute_command("JSON.SET", "item:1", "$", '{"year": 2026}')
+        found = client.execute_command("FT.SEARCH", "items", "@year:[2026 2026]", "NOCONTENT")
+        assert found == [1, "item:1"]
+
+    redis.reset()
+
+    with RedisClient.from_url(redis.url, protocol=2, decode_responses=True) as client:
+        assert client.execute_command("FT._LIST") == []
 
 
 def test_alertmanager_takes_over_a_new_configuration(

@@ -7,6 +7,7 @@ from tools.servers.mailpit import Mailpit
 from tools.servers.ministack import Ministack
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
+from tools.servers.redis import Redis
 from tools.servers.server import Server
 from tools.servers.weaviate import Weaviate
 
@@ -18,6 +19,7 @@ SERVERS: tuple[type[Server], ...] = (
     Ministack,
     Moto,
     Postgres,
+    Redis,
     Weaviate,
 )
 

@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
-SDKS = {"boto3", "botocore", "github", "pinecone", "psycopg", "azure", "google", "gitlab", "nacl"}
+SDKS = {
+    *("boto3", "botocore", "github", "pinecone", "psycopg", "azure", "google", "gitlab", "nacl"),
+    *("grpclib", "modal_proto", "redis"),
+}
 CATALOGUE = """
 import json, sys
 from auterity.cli import main

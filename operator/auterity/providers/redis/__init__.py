@@ -1,0 +1,1 @@
+"""Vector indexes at Redis: https://redis.io/docs/latest/develop/ai/search-and-query."""
