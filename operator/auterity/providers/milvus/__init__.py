@@ -1,0 +1,1 @@
+"""Vector indexes at Milvus and Zilliz Cloud: https://milvus.io/docs."""
