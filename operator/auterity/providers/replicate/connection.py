@@ -4,14 +4,14 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from auterity.api.connection import RateLimit
 from auterity.api.fields import Params, SecretValue, Url, alias_of
 from auterity.engine.contract import Access, Identity
 from auterity.engine.errors import Conflict, Failure, Rejected, Throttled, Unavailable
 from auterity.transport import http
-from auterity.transport.rest import RestConnector, RestSession
+from auterity.transport.rest import JSON, RestConnector, RestSession
 
 WAIT: Final = re.compile(r"(?:resets|available) in ~?(\d+) ?s")
 """In `Your rate limit resets in ~30s.`: Replicate does not always send Retry-After."""
@@ -103,3 +103,9 @@ def model_path(model: str) -> str:
     if not (owner and slash and name) or "/" in name or ":" in model:
         raise Rejected(f"{model} is not the name of a model at Replicate, such as owner/name")
     return f"/models/{quote(owner, safe='')}/{quote(name, safe='')}"
+
+
+def following(body: JSON) -> JSON | None:
+    """The query of a list's next page."""
+    query = parse_qs(urlsplit(body.get("next") or "").query)
+    return {name: values[0] for name, values in query.items()} or None

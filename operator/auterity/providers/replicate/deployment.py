@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 from auterity.api.fields import seconds
 from auterity.api.model_deployment import ModelDeployment, ModelSource, Scaling
@@ -14,6 +14,7 @@ from auterity.engine.errors import Busy, NotFound, Rejected
 from auterity.providers.replicate.connection import (
     ReplicateConnection,
     ReplicateSession,
+    following,
     held,
     refuse,
 )
@@ -231,9 +232,3 @@ def _named(source: ModelSource) -> tuple[str, str | None]:
     """Model and version; a training's output has both in one."""
     model, _, version = (source.reference or "").partition(":")
     return model, source.version or version or None
-
-
-def following(body: JSON) -> JSON | None:
-    """The query of a list's next page."""
-    query = parse_qs(urlsplit(body.get("next") or "").query)
-    return {name: values[0] for name, values in query.items()} or None

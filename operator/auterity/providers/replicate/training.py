@@ -15,10 +15,10 @@ from auterity.engine.errors import Conflict, NotFound, Rejected, Unavailable
 from auterity.providers.replicate.connection import (
     ReplicateConnection,
     ReplicateSession,
+    following,
     model_path,
     refuse,
 )
-from auterity.providers.replicate.deployment import following
 from auterity.transport.rest import JSON
 
 RUNNING: Final = ("starting", "processing")
