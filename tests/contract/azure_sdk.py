@@ -52,6 +52,8 @@ OPERATIONS: dict[str, dict[str, dict[str, str | None]]] = {
             "build_online_deployments_create_or_update_request": "OnlineDeployment",
             "build_online_deployments_update_request": "PartialMinimalTrackedResourceWithSku",
             "build_online_deployments_delete_request": None,
+            "build_model_versions_list_request": None,
+            "build_model_versions_delete_request": None,
             "build_jobs_get_request": None,
             "build_jobs_create_or_update_request": "JobBase",
             "build_jobs_cancel_request": None,
