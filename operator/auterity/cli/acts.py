@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
+from auterity.api.kinds import ROUTE
 from auterity.cli.cluster import CONFLICT, Cluster, Where, named, perform
 from auterity.cli.commands import named as called
 from auterity.cli.output import Problem, Table, show, write
@@ -40,7 +41,7 @@ def approve(
 
 async def _approve(kind: str, name: str | None, where: Where, *, yes: bool) -> None:
     async with Cluster.reached(where) as cluster:
-        subject = await cluster.required(_integration(kind, name, cluster.namespace))
+        subject = await cluster.required(_held(kind, name, cluster.namespace))
         plan = _waiting(subject)
         table = Table(
             ("Field", "From", "To"),
@@ -164,7 +165,7 @@ def forget(
 
 async def _forget(kind: str, name: str | None, where: Where, *, yes: bool) -> None:
     async with Cluster.reached(where) as cluster:
-        subject = await cluster.required(_integration(kind, name, cluster.namespace))
+        subject = await cluster.required(_held(kind, name, cluster.namespace))
         left = subject.status.get("id")
         vendor = subject.status.get("vendor", "its vendor")
         write(
@@ -188,6 +189,14 @@ def _integration(kind: str, name: str | None, namespace: str) -> Key:
     key = named(kind, name, namespace)
     if key.kind in CONNECTIONS:
         raise Problem(f"a {key.kind} makes nothing at its vendor: this is for integrations")
+    return key
+
+
+def _held(kind: str, name: str | None, namespace: str) -> Key:
+    """The same of what a vendor holds."""
+    key = _integration(kind, name, namespace)
+    if key.kind == ROUTE:
+        raise Problem(f"a {ROUTE} makes nothing at any vendor: this is for what it leads to")
     return key
 
 

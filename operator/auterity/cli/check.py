@@ -1,12 +1,13 @@
 """`auterity check`: validates manifests, without a cluster or a vendor."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from auterity.api.kinds import ROUTE
 from auterity.cli.files import Fault, Files, Manifest, Where, load
 from auterity.cli.output import FAILED, OK, Problem, Rendered, Styled, Table, complain, show
 
@@ -168,6 +169,8 @@ def _references(
         ref = spec.get("connectionRef")
         if isinstance(ref, dict) and isinstance(ref.get("name"), str):
             yield from _connection(one, ref, home, there, missing)
+        if one.kind == ROUTE:
+            yield from _candidates(one, home, there, missing)
         for where, found in _below(spec, ("spec",)):
             kind, name = found.get("kind"), found.get("name")
             if where[-1] == "connectionRef" or not isinstance(name, str):
@@ -177,6 +180,17 @@ def _references(
                     yield one.fault(where, f"{kind} {name} {missing}", "warning")
             elif where[-1] == "secretKeyRef" and PLACEHOLDER in (name, found.get("key")):
                 yield one.fault(where, "is a placeholder: name the Secret and its key", "warning")
+
+
+def _candidates(
+    one: Manifest, home: str, there: Container[tuple[str, str, str]], missing: str
+) -> Iterator[Fault]:
+    candidates = one.data["spec"].get("candidates")
+    for number, candidate in enumerate(candidates if isinstance(candidates, list) else ()):
+        name = candidate.get("name") if isinstance(candidate, dict) else None
+        if isinstance(name, str) and ("ModelDeployment", home, name) not in there:
+            where: Where = ("spec", "candidates", number, "name")
+            yield one.fault(where, f"ModelDeployment {name} {missing}", "warning")
 
 
 def _connection(

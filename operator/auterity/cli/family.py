@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from auterity.api.kinds import ROUTE
 from auterity.cli.commands import named, reference
 from auterity.cli.output import Cell, Styled
 from auterity.cli.reasons import NOT_SEEN
 from auterity.cli.snapshot import (
     CONNECTIONS,
+    ObjectUse,
     Snapshot,
     connection_of,
     outputs_secret,
@@ -43,7 +45,7 @@ def of_object(snapshot: Snapshot, key: Key) -> Node:
 
 
 def of_namespace(snapshot: Snapshot, namespace: str | None) -> list[Node]:
-    """Connections with what uses them; of one namespace, or of all (None)."""
+    """Connections with what uses them, then routes; of one namespace, or of all (None)."""
     here = [
         subject
         for _, subject in sorted(snapshot.objects.items())
@@ -52,10 +54,11 @@ def of_namespace(snapshot: Snapshot, namespace: str | None) -> list[Node]:
     used = {connection for subject in here if (connection := connection_of(subject)) is not None}
     used |= {subject.key for subject in here if subject.key.kind in CONNECTIONS}
     family = _Family(snapshot)
-    return [
+    found = [
         family.connection(connection, [s for s in here if connection_of(s) == connection])
         for connection in sorted(used)
     ]
+    return found + [family.object(s.key, "") for s in here if s.key.kind == ROUTE]
 
 
 class _Family:
@@ -96,7 +99,7 @@ class _Family:
         if (connection := connection_of(subject)) is not None:
             yield self.object(connection, "connection")
         for use in uses(subject):
-            relation = "depends on" if use.output is None else f"takes output {use.output}"
+            relation = _relation(subject, use)
             found = self.snapshot.meant(use, namespace)
             for other in found:
                 yield self.object(other.key, relation)
@@ -139,6 +142,12 @@ class _Family:
         if subject.status.get("observedGeneration") != subject.generation:
             state = NOT_SEEN
         return Node(subject.key, relation, subject.ready, state, tuple(children))
+
+
+def _relation(subject: Subject, use: ObjectUse) -> str:
+    if subject.key.kind == ROUTE:
+        return "in use" if subject.status.get("active") == use.name else "candidate"
+    return "depends on" if use.output is None else f"takes output {use.output}"
 
 
 def rows(nodes: Iterable[Node]) -> list[tuple[Cell, ...]]:

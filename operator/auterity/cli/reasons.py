@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from auterity.api.annotations import CREATE_PENDING, FINALIZER, FORGET, REQUESTED_AT
+from auterity.api.kinds import ROUTE
 from auterity.cli.commands import Commands, named
 from auterity.cli.snapshot import (
     CONNECTIONS,
@@ -153,6 +154,9 @@ class _Explainer:
                 for one in (subject.status.get("drift") or ())[:MOST_SHOWN]
             ]
             steps = [Step("have it undone", self.commands.patch(subject.key, driftPolicy="Revert"))]
+        if subject.key.kind == ROUTE:
+            details += _candidates(subject)
+            steps += self._passed_over(subject)
         asked = subject.annotations.get(REQUESTED_AT)
         late = asked is not None and asked != subject.status.get("lastHandledReconcileAt")
         if (trouble := self._no_replica(subject.key)) is not None:
@@ -165,6 +169,8 @@ class _Explainer:
         return Answer(ready=True, chain=(*above, here), steps=tuple(steps))
 
     def _dependency(self, subject: Subject, here: Link, above: tuple[Link, ...]) -> Answer:
+        if subject.key.kind == ROUTE:
+            here = Link(here.key, here.state, here.says, _candidates(subject))
         chain = (*above, here)
         for answer in self._causes(subject, chain):
             return answer
@@ -176,6 +182,18 @@ class _Explainer:
                 self.commands.own("reconcile", subject.key),
             ),
         )
+
+    def _passed_over(self, route: Subject) -> list[Step]:
+        """What to do about candidates that are better than the one in use, and do not serve."""
+        steps = []
+        for one in route.status.get("candidates") or ():
+            if one["name"] == route.status.get("active"):
+                break
+            if one["state"] != "Serving":
+                key = Key("ModelDeployment", route.key.namespace, one["name"])
+                command = self.commands.own("why", key)
+                steps.append(Step(f"see why {one['name']} does not serve", command))
+        return steps
 
     def _causes(self, subject: Subject, chain: tuple[Link, ...]) -> Iterator[Answer]:
         """What keeps an object waiting, in the order in which the engine looks."""
@@ -293,9 +311,8 @@ class _Explainer:
 
     def _approval(self, subject: Subject, here: Link, above: tuple[Link, ...]) -> Answer:
         plan = subject.status.get("plan") or {}
-        link = Link(
-            here.key, here.state, f"{plan.get('action')} waits for approval", plan_lines(plan)
-        )
+        says = f"{_at_step(subject)}{plan.get('action')} waits for approval"
+        link = Link(here.key, here.state, says, plan_lines(plan))
         approve = self.commands.own("approve", subject.key)
         return self._end(above, link, Step("approve the plan", approve))
 
@@ -408,8 +425,9 @@ class _Explainer:
             return says, Step("see why it ended", look)
         if any(replica.keeps(key) for replica in alive):
             return None
-        if all(key.kind in replica.without for replica in alive):
-            says = f"the operator runs with --without-kind={key.kind}"
+        left_out = [replica.leaves_out(key.kind) for replica in alive]
+        if all(left_out):
+            says = f"the operator runs with --without-kind={left_out[0]}"
             return says, Step("run it without that option")
         served = sorted({namespace for replica in alive for namespace in replica.serves})
         says = f"no replica serves namespace {key.namespace}; served: {', '.join(served)}"
@@ -505,6 +523,25 @@ def lines(answer: Answer) -> list[tuple[str, str, str]]:
 
 def _shown(value: str | None) -> str:
     return "nothing" if value is None else value
+
+
+def _candidates(route: Subject) -> tuple[str, ...]:
+    """How each candidate of a route is."""
+    return tuple(
+        f"{one['name']}: {one['state']} since {one['since']}"
+        + (f" ({one['reason']})" if one["state"] != "Serving" and one.get("reason") else "")
+        for one in route.status.get("candidates") or ()
+    )
+
+
+def _at_step(subject: Subject) -> str:
+    """What a rollout that waits has come to; empty if none does."""
+    rollout = subject.status.get("rollout") or {}
+    if rollout.get("phase") != "AwaitingApproval":
+        return ""
+    shares = {one["name"]: one["weight"] for one in rollout.get("revisions") or ()}
+    new = rollout.get("revision")
+    return f"{new} has {shares.get(new, 0)} % of the traffic; "
 
 
 def _rights(subject: Subject) -> tuple[str, ...]:

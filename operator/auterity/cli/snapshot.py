@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from auterity.api.common import ConnectionRef
+from auterity.api.kinds import ROUTE
 from auterity.engine.connections import connection_key
 from auterity.engine.subject import JSON, Key, Subject
 
@@ -69,9 +70,15 @@ class Replica:
 
     def keeps(self, key: Key) -> bool:
         """Whether an object is among those that it serves."""
-        if key.kind in self.without:
+        if self.leaves_out(key.kind) is not None:
             return False
         return not self.serves or not key.namespace or key.namespace in self.serves
+
+    def leaves_out(self, kind: str) -> str | None:
+        """The kind that it leaves alone, and this one with it."""
+        # Without deployments there is nothing to route to.
+        needed = (kind, "ModelDeployment") if kind == ROUTE else (kind,)
+        return next((one for one in needed if one in self.without), None)
 
 
 def replica(lease: JSON, *, alive: bool) -> Replica:
@@ -195,6 +202,11 @@ def uses(subject: Subject) -> list[ObjectUse]:
         (f"dependsOn[{number}]", ref)
         for number, ref in enumerate(subject.spec.get("dependsOn") or ())
     ]
+    if subject.key.kind == ROUTE:
+        first = [
+            (f"candidates[{number}]", {"kind": "ModelDeployment", **one})
+            for number, one in enumerate(subject.spec.get("candidates") or ())
+        ]
     return [_use(path, ref) for path, ref in (*first, *_refs(subject.spec, "outputRef", ""))]
 
 

@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from auterity.api import GROUP
-from auterity.api.kinds import KINDS, PLURALS
+from auterity.api.kinds import KINDS, PLURALS, ROUTE
+from auterity.api.model_route import ModelRouteSpec
 from auterity.cli.cluster import Cluster, Where
 from auterity.cli.files import Manifest
 from auterity.cli.output import Problem, complain
+from auterity.cli.snapshot import CONNECTIONS
 from auterity.engine import declared as declaration
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.errors import Rejected
@@ -137,7 +140,7 @@ async def _gathered(manifests: list[Manifest], cluster: Cluster | None, reach: R
         if key.kind in KINDS:
             it.declared.append(key)
     for key, subject in it.subjects.items():
-        if key.kind not in KINDS:
+        if key.kind in CONNECTIONS:
             # Whether it works is found out here, and not taken from what the operator has found.
             it.subjects[key] = replace(subject, status={})
     for one in manifests:
@@ -176,8 +179,13 @@ def _ours(annotations: Any) -> dict[str, str]:
 
 def _same(live: Subject, spec: JSON) -> bool:
     """Whether a spec says what the live one does, defaults filled in or not."""
-    if live.key.kind not in KINDS:
+    if live.key.kind in CONNECTIONS:
         return live.spec == spec
+    if live.key.kind == ROUTE:
+        try:
+            return ModelRouteSpec.model_validate(live.spec) == ModelRouteSpec.model_validate(spec)
+        except ValidationError:
+            return False
     try:
         now = declaration.read(live, catalogue())
         new = declaration.read(replace(live, spec=spec), catalogue())

@@ -243,3 +243,10 @@ def test_kinds_are_named_as_with_kubectl(word: str):
 
 def test_connections_of_the_cluster_have_no_namespace():
     assert named("cconn/shared", None, "team") == ("ClusterConnection", "", "shared")
+
+
+@pytest.mark.parametrize("act", [acts.approve, acts.forget])
+def test_a_route_has_nothing_at_a_vendor_to_approve_or_to_leave_there(server: Server, act):
+    with pytest.raises(Problem, match="a ModelRoute makes nothing at any vendor"):
+        act("mroute/chat", yes=True)
+    assert server.patches == []

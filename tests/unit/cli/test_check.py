@@ -200,3 +200,37 @@ def test_exit_codes_of_the_command_itself(monkeypatch, capsys):
 
 def manifest(kind: str, spec: JSON) -> JSON:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "a"}, "spec": spec}
+
+
+ROUTE = """\
+apiVersion: integrations.auterity.io/v1alpha1
+kind: ModelRoute
+metadata: {name: chat}
+spec:
+  candidates:
+    - name: first
+    - name: second
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "words"),
+    [
+        ("- name: second", "- name: first", 7, "spec.candidates[1]", "given twice"),
+        ("- name: second", "- nam: second", 7, "spec.candidates[1].nam", "did you mean name?"),
+        ("spec:", "spec:\n  failover: {after: soon}", 5, "spec.failover.after", "pattern"),
+        ("spec:", "spec:\n  connectionRef: {name: a}", 5, "spec.connectionRef", "is not a field"),
+    ],
+)
+def test_what_is_wrong_with_a_route_is_told(old: str, new: str, line: int, field: str, words: str):
+    assert told(ROUTE) == []
+    found = told(ROUTE.replace(old, new))
+    assert [f for f in found if f[:2] == (line, field) and words in f[2]], found
+
+
+def test_candidates_that_are_not_in_the_files_are_warned_of(tmp_path: Path, capsys):
+    file = tmp_path / "a.yaml"
+    file.write_text(ROUTE)
+    code, shown = run(capsys, "check", str(file))
+    assert code == 0
+    assert "spec.candidates[1].name: ModelDeployment second is not in the files" in shown

@@ -6,7 +6,7 @@ from auterity.cli.family import Node, as_json, of_namespace, of_object, rows
 from auterity.cli.output import Styled
 from auterity.cli.snapshot import SecretSeen
 from tests.conformance.harness import Harness
-from tests.unit.cli.world import look, snapshot, team
+from tests.unit.cli.world import look, route, snapshot, team
 from tests.unit.engine.shelf import TOKEN, World
 
 SPEC: dict[str, Any] = {"connectionRef": {"name": "vendor"}, "dimension": 8, "shelf": {}}
@@ -129,3 +129,22 @@ async def test_kinds_that_may_not_be_read_are_not_called_missing(harness: Harnes
     await look(harness)
     node = of_object(snapshot(harness, unread=frozenset({"AlertRoute"})), harness.key)
     assert "└─ AlertRoute team/routes depends on ?" in drawn(node)
+
+
+async def test_a_route_stands_above_its_candidates_and_their_secrets(harness: Harness):
+    key = await route(harness, first="ProbeFailing", second="Ready", third=None)
+    harness.cluster.put_secret("first", {"apiKey": "x"})
+    expected = [
+        "ModelRoute team/chat True Ready",
+        "├─ ModelDeployment team/first candidate False ProbeFailing",
+        "│  └─ Secret team/first outputs False Foreign",
+        "├─ ModelDeployment team/second in use True Ready",
+        "│  └─ Secret team/second outputs ?",
+        "├─ ModelDeployment team/third candidate False Missing",
+        "└─ Secret team/chat outputs True",
+    ]
+    assert drawn(of_object(snapshot(harness), key)) == expected
+    # It has no connection to stand below.
+    assert drawn(*of_namespace(snapshot(harness), "team"))[-len(expected) :] == expected
+    needed = drawn(of_object(snapshot(harness), team("ModelDeployment", "second")))
+    assert needed[-1] == "└─ ModelRoute team/chat needed by: candidates[1] True Ready"

@@ -13,7 +13,7 @@ from auterity.engine.contract import Phase
 from auterity.engine.errors import Rejected, Throttled, Unauthorized, Unavailable
 from auterity.engine.subject import Key
 from tests.conformance.harness import Harness
-from tests.unit.cli.world import COMMANDS, look, replica, snapshot, team, why
+from tests.unit.cli.world import COMMANDS, look, replica, route, snapshot, team, why
 from tests.unit.engine.shelf import TOKEN, Unfindable, World
 
 CONNECTION = team("Connection", "vendor")
@@ -584,3 +584,75 @@ def test_commands_name_the_context_where_it_was_named():
     assert commands.own("resume", key) == (
         "auterity resume VectorIndex/docs --namespace=team '--context=other cluster'"
     )
+
+
+async def test_a_route_that_nobody_serves_leads_to_what_keeps_its_best_candidate(harness: Harness):
+    key = await route(harness, first="Progressing", second=None)
+    subject = harness.cluster.subjects[team("ModelDeployment", "first")]
+    del subject.status["outputs"]
+    await route(harness, second=None)
+    harness.cluster.subjects[key].status["candidates"][0]["since"] = "2026-01-01T00:00:00Z"
+    answer = why(harness, key)
+    assert chain(answer) == (
+        "ModelRoute chat DependencyNotReady",
+        "ModelDeployment first Progressing",
+    )
+    assert answer.chain[0].details[0] == "first: Missing since 2026-01-01T00:00:00Z (Progressing)"
+    assert answer.chain[0].details[1].startswith("second: Missing since ")
+    assert answer.steps[0].command.startswith("kubectl wait --for=condition=Ready")
+
+
+async def test_a_route_to_what_is_not_there_names_it(harness: Harness):
+    key = await route(harness, first=None)
+    answer = why(harness, key)
+    assert chain(answer) == ("ModelRoute chat DependencyNotReady", "ModelDeployment first Missing")
+    assert answer.steps[0].command == "kubectl edit modelroute chat --namespace=team"
+
+
+async def test_a_route_that_uses_its_second_choice_tells_why_and_how_to_see_more(harness: Harness):
+    key = await route(harness, first="Ready", second="Ready")
+    assert why(harness, key).steps == ()
+    await route(harness, first="ProbeFailing")
+    harness.cluster.pass_(seconds=30)
+    await route(harness, first="ProbeFailing")
+    answer = why(harness, key)
+    assert answer.ready
+    assert answer.chain[0].says == "Uses second at fleet, instead of first"
+    assert [detail.partition(" since")[0] for detail in answer.chain[0].details] == [
+        "first: Out",
+        "second: Serving",
+    ]
+    assert answer.chain[0].details[0].endswith("(ProbeFailing)")
+    assert [step.command for step in answer.steps] == [
+        "kubectl auterity why ModelDeployment/first --namespace=team"
+    ]
+
+
+async def test_a_route_is_left_alone_with_the_kind_that_it_leads_to(harness: Harness):
+    harness.cluster.put("ModelRoute", "chat", {"candidates": [{"name": "first"}]})
+    alone = replica(without=("ModelDeployment",))
+    answer = why(harness, team("ModelRoute", "chat"), alone)
+    assert chain(answer) == ("ModelRoute chat NotLookedAt",)
+    assert "--without-kind=ModelDeployment" in answer.chain[0].says
+    assert alone.keeps(team("VectorIndex", "docs"))
+    assert not replica(without=("ModelRoute",)).keeps(team("ModelRoute", "chat"))
+
+
+def test_a_rollout_that_waits_tells_where_it_stands(harness: Harness):
+    key = team("ModelDeployment", "chat")
+    harness.cluster.put(key.kind, key.name, {})
+    revisions = [
+        {"name": "r-new", "weight": 20, "phase": "Ready"},
+        {"name": "r-old", "weight": 80, "phase": "Ready"},
+    ]
+    change = {"field": "rollout.weight", "from": "r-new: 20 %", "to": "r-new: 60 %"}
+    harness.cluster.subjects[key].status = {
+        "observedGeneration": 1,
+        "plan": {"hash": "abc", "action": "Promote", "changes": [change]},
+        "rollout": {"phase": "AwaitingApproval", "revision": "r-new", "revisions": revisions},
+        "conditions": [{"type": "Ready", "status": "False", "reason": "AwaitingApproval"}],
+    }
+    answer = why(harness, key)
+    assert answer.chain[0].says == "r-new has 20 % of the traffic; Promote waits for approval"
+    assert answer.chain[0].details == ("rollout.weight: r-new: 20 % -> r-new: 60 %",)
+    assert answer.steps[0].command.startswith("kubectl auterity approve ModelDeployment/chat")

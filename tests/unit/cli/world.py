@@ -58,3 +58,31 @@ async def look(harness: Harness) -> None:
 
 def team(kind: str, name: str) -> Key:
     return Key(kind, NAMESPACE, name)
+
+
+async def route(harness: Harness, **reasons: str | None) -> Key:
+    """A route over deployments that serve, or for this reason do not (None: there is none).
+
+    All of them have served before; the Secret of each is its name.
+    """
+    from auterity.engine.route import visit
+
+    cluster, names = harness.cluster, list(reasons)
+    spec = {"candidates": [{"name": name} for name in names], "outputs": {"secretName": "chat"}}
+    key = team("ModelRoute", "chat")
+    if cluster.find(key) is None:
+        cluster.put(key.kind, key.name, spec)
+    for name, reason in reasons.items():
+        if reason is None:
+            continue
+        cluster.put("ModelDeployment", name, {"outputs": {"secretName": name}})
+        subject = cluster.subjects[team("ModelDeployment", name)]
+        told = {"type": "Ready", "status": str(reason == "Ready"), "reason": reason}
+        subject.status = {
+            "observedGeneration": subject.generation,
+            "outputs": {"url": f"https://{name}.example"},
+            "vendor": "fleet",
+            "conditions": [{**told, "message": f"{name} is {reason}"}],
+        }
+    await visit(cluster, cluster.subjects[key])
+    return key
