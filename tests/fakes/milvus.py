@@ -207,6 +207,11 @@ class MilvusCluster:
     def _alter(self, body: JSON) -> JSON:
         collection = self.found(body)
         written = {key: _as_text(value) for key, value in body["properties"].items()}
+        life = int(written.get("collection.ttl.seconds", "0"))
+        if not -1 <= life <= 3155760000:
+            raise Refused(
+                1100, f"collection TTL is out of range, expect [-1, 3155760000], got {life}"
+            )
         if "mmap.enabled" in written and collection["load"] != "LoadStateNotLoad":
             raise Refused(
                 104, "can not alter mmap properties if collection loaded: collection already loaded"
@@ -238,8 +243,10 @@ class MilvusCluster:
         vectors = {of["name"] for of in collection["fields"] if of["type"].endswith("Vector")}
         if vectors - {of["fieldName"] for of in collection["indexes"]}:
             raise Refused(700, f"index not found[collection={collection['collectionName']}]")
-        if collection["load"] != "LoadStateLoaded":
-            collection["load"] = "LoadStateLoading" if self.slow else "LoadStateLoaded"
+        if collection["load"] == "LoadStateLoaded":
+            # Some servers let it pass.
+            raise Refused(104, "collection already loaded")
+        collection["load"] = "LoadStateLoading" if self.slow else "LoadStateLoaded"
         return {}
 
     def _release(self, body: JSON) -> JSON:

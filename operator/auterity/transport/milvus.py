@@ -23,7 +23,7 @@ FINE: Final = (0, 200)
 
 # The codes of the server's own errors. What is in none of them is a refusal of the request.
 _BY_CODE: Final[Mapping[int, type[Failure]]] = {
-    **dict.fromkeys((1, 2, 5, 11, 12), Unavailable),
+    **dict.fromkeys((1, 2, 5, 11, 12, 10000, 10001), Unavailable),
     **dict.fromkeys((4, 8, 1807), Throttled),
     **dict.fromkeys((100, 700, 800), NotFound),
     **dict.fromkeys((1400, 1401, 1800), Unauthorized),

@@ -111,6 +111,17 @@ async def test_an_index_that_is_refused_leaves_nothing_once_the_object_is_delete
     assert await harness.vendor.count() == harness.baseline
 
 
+async def test_a_property_that_is_refused_leaves_nothing_once_the_object_is_deleted(
+    harness: Harness,
+):
+    ttl = {"collection.ttl.seconds": "9999999999"}
+    harness.apply(merged(Milvus.spec, {"milvus": {"properties": ttl}}))
+    assert (await harness.converge()).outcome == "SpecRejected"
+    assert "collection TTL is out of range" in harness.ready["message"]
+    await harness.remove()
+    assert await harness.vendor.count() == harness.baseline
+
+
 async def test_an_index_dropped_by_hand_is_made_again_and_loaded(harness: Harness):
     id = await harness.make()
     collection = fake(harness).cluster.collections["search", NAME]
