@@ -23,6 +23,7 @@ from auterity.api.fields import (
     resolvables,
 )
 from auterity.api.kinds import KINDS, ROUTE
+from auterity.api.model_route import ModelRouteSpec
 from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
 from auterity.engine.cluster import Cluster
@@ -89,6 +90,8 @@ class Adviser:
     def _look(self, subject: Subject) -> Advice:
         if subject.key.kind in CONNECTIONS:
             return self._on_connection(subject)
+        if subject.key.kind == ROUTE:
+            return self._on_route(subject)
         try:
             declared = declaration.read(subject, self._providers)
         except Rejected as problem:
@@ -217,6 +220,8 @@ class Adviser:
         if new.key.kind in CONNECTIONS:
             yield from self._shut_out(new, old)
             return
+        if new.key.kind == ROUTE:
+            return
         try:
             now = declaration.read(new, self._providers)
             was = declaration.read(old, self._providers)
@@ -286,7 +291,33 @@ class Adviser:
         ]
         return Advice(warnings=warnings)
 
+    def _on_route(self, subject: Subject) -> Advice:
+        try:
+            spec = ModelRouteSpec.model_validate(subject.spec)
+        except ValidationError as error:
+            return Advice([first_problem(error, ["spec"])])
+        advice = Advice()
+        for number, one in enumerate(spec.candidates):
+            found = self._cluster.find(Key("ModelDeployment", subject.key.namespace, one.name))
+            if found is None:
+                told = f"there is no ModelDeployment {one.name!r} yet"
+                advice.warnings.append(f"spec.candidates[{number}]: {told}")
+                continue
+            published = (found.spec.get("outputs") or {}).get("secretName")
+            if spec.outputs is not None and spec.outputs.secret_name == published:
+                advice.warnings.append(
+                    f"spec.outputs.secretName: Secret {published!r} is that of {_said(found.key)}; "
+                    "a route needs one of its own"
+                )
+        return advice
+
     def _on_deletion(self, subject: Subject) -> Iterator[str]:
+        if subject.key.kind == ROUTE:
+            return
+        for route in self._cluster.select(ROUTE, subject.key.namespace, {}):
+            used = route.status.get("active")
+            if (subject.key.kind, subject.key.name) == ("ModelDeployment", used):
+                yield f"{_said(route.key)} uses it, and goes over to another that serves"
         try:
             declared = declaration.read(subject, self._providers)
         except Rejected:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import kopf
 
-from auterity.api.kinds import PLURALS, ROUTE
+from auterity.api.kinds import PLURALS
 from auterity.engine.advice import Advice, Adviser
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.errors import Failure
@@ -171,7 +171,7 @@ class Webhook:
 
     def _advice(self, asked: JSON) -> Advice:
         kind = asked["kind"]["kind"]
-        if asked.get("subResource") or kind not in PLURALS or kind == ROUTE:
+        if asked.get("subResource") or kind not in PLURALS:
             return Advice()
         old = _subject(asked.get("oldObject"), asked)
         if asked["operation"] == "DELETE":

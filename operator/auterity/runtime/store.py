@@ -9,6 +9,7 @@ from typing import Any, Final
 from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
 from auterity.api.common import ConnectionRef
+from auterity.api.kinds import ROUTE
 from auterity.engine.connections import connection_key
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Waits
@@ -136,7 +137,7 @@ class Store:
         ]
 
     def _link(self, old: Subject | None, new: Subject) -> None:
-        if new.key.kind in CONNECTIONS:
+        if new.key.kind in (*CONNECTIONS, ROUTE):
             return
         if old is not None:
             self._users[connection_of(old)].pop(new.key, None)

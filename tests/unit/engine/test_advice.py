@@ -420,3 +420,42 @@ def test_other_rules_of_vendors_that_the_schema_cannot_say():
     assert told == "spec.cognito.domain: Cognito keeps the words aws, amazon, cognito for itself"
     (told,) = looked_at("IdentityProvider", "cognito", {"domain": "Mine"})
     assert told.startswith("spec.cognito.domain: Cognito takes lower-case")
+
+
+CHAT: JSON = {
+    "candidates": [{"name": "first"}, {"name": "second"}],
+    "outputs": {"secretName": "chat"},
+}
+
+
+def test_a_route_is_warned_of_what_is_not_there_and_of_a_secret_that_is_not_its_own(
+    cluster: MemoryCluster, adviser: Adviser
+):
+    cluster.put("ModelDeployment", "first", {"outputs": {"secretName": "chat"}})
+    route = subject(CHAT, kind="ModelRoute", name="chat")
+    assert adviser.on_write(route, None) == Advice(
+        warnings=[
+            (
+                "spec.outputs.secretName: Secret 'chat' is that of ModelDeployment 'first'; a "
+                "route needs one of its own"
+            ),
+            "spec.candidates[1]: there is no ModelDeployment 'second' yet",
+        ]
+    )
+    edited = replace(route, spec={**CHAT, "suspend": True})
+    assert adviser.on_write(edited, route) == Advice()
+    (refused,) = adviser.on_write(replace(route, spec={"candidates": []}), None).refusals
+    assert refused.startswith("spec.candidates")
+    assert adviser.on_deletion(route) == Advice()
+
+
+def test_the_deletion_of_a_deployment_that_a_route_uses_is_warned_of(
+    cluster: MemoryCluster, adviser: Adviser
+):
+    cluster.put("ModelRoute", "chat", CHAT)
+    first = subject({}, kind="ModelDeployment", name="first")
+    assert adviser.on_deletion(first) == Advice()
+    cluster.subjects[Key("ModelRoute", NAMESPACE, "chat")].status = {"active": "first"}
+    assert adviser.on_deletion(first).warnings == [
+        "ModelRoute 'chat' uses it, and goes over to another that serves"
+    ]

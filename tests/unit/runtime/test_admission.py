@@ -63,6 +63,14 @@ async def asked(kube: Kube, told: JSON) -> JSON:
     return answer["response"]
 
 
+async def test_routes_are_reviewed_too(kube: Kube):
+    told = review({"candidates": [{"name": "absent"}]})
+    told["request"]["kind"]["kind"] = told["request"]["object"]["kind"] = "ModelRoute"
+    answer = await asked(kube, told)
+    assert answer["allowed"]
+    assert answer["warnings"] == ["spec.candidates[0]: there is no ModelDeployment 'absent' yet"]
+
+
 async def test_a_review_is_answered_with_refusals_and_warnings(kube: Kube):
     good = await asked(kube, review(SPEC))
     assert good == {

@@ -64,3 +64,10 @@ def test_the_end_of_credentials_is_told_in_seconds_where_it_is_known():
         str(Key("Connection", "team", "a")): 86400.0,
         str(Key("Connection", "team", "b")): 172800.0,
     }
+
+
+def test_a_route_has_no_vendor():
+    metrics = Metrics()
+    metrics.watch(state({"kind": "ModelRoute", "metadata": {"name": "chat"}}))
+    labels = {"kind": "ModelRoute", "vendor": "", "ready": "Unknown", "reason": "none"}
+    assert metrics.registry.get_sample_value("auterity_objects", labels) == 1

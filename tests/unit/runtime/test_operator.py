@@ -14,6 +14,7 @@ from auterity.engine.subject import Key
 from auterity.runtime.kube import KubeError
 from auterity.runtime.metrics import Metrics
 from auterity.runtime.operator import Operator, Options
+from tests.unit.engine.fleet import FleetDeployment
 from tests.unit.engine.shelf import TOKEN, Shelf, ShelfIndex, World
 
 DOCS = Key("VectorIndex", "team", "docs")
@@ -332,3 +333,32 @@ async def test_a_kind_that_is_switched_off_is_left_alone(api: Api, world: World)
     assert found.store.find(DOCS) is None
     assert api.objects[AT] == before
     assert not world.things
+
+
+DEPLOYMENTS = {("ModelDeployment", "fleet"): FleetDeployment}
+
+
+async def test_a_route_is_visited_counted_and_told_without_a_vendor(api: Api):
+    metrics = Metrics()
+    found = Operator(api, DEPLOYMENTS, metrics, Options())  # type: ignore[arg-type]  # in memory
+    api.tell = found.observe
+    await found.start("testcluster")
+    try:
+        at = f"{ROOT}/modelroutes/chat"
+        api.apply(at, {"candidates": [{"name": "absent"}]})
+        await rest(found)
+        (ready,) = (c for c in api.objects[at]["status"]["conditions"] if c["type"] == "Ready")
+        assert ready["message"] == "no candidate has served yet: absent (Missing)"
+        assert found.store.users(Key("Connection", "team", "")) == []
+        labels = {"kind": "ModelRoute", "vendor": "", "outcome": "DependencyNotReady"}
+        assert metrics.registry.get_sample_value("auterity_visits_total", labels) == 1
+    finally:
+        await found.stop()
+
+
+@pytest.mark.parametrize("kind", ["ModelRoute", "ModelDeployment"])
+async def test_routes_are_left_alone_if_they_or_deployments_are(api: Api, kind: str):
+    options = Options(without=frozenset({kind}))
+    found = Operator(api, DEPLOYMENTS, Metrics(), options)  # type: ignore[arg-type]  # in memory
+    assert "ModelRoute" not in found.kinds
+    assert "ModelRoute" in Operator(api, DEPLOYMENTS, Metrics(), Options()).kinds  # type: ignore[arg-type]  # as above
