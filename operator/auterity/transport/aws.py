@@ -352,13 +352,13 @@ def _refuse_other_than_data(
     if status >= 300 or not isinstance(body, bytes) or not body:
         return
     service = operation_model.service_model
-    if service.resolved_protocol in {"json", "rest-json"}:
-        if "json" in response_dict["headers"].get("content-type", "json"):
-            try:
-                json.loads(body)
-            except ValueError:
-                raise _unreadable(service.service_name) from None
-            return
+    is_json = "json" in response_dict["headers"].get("content-type", "json")
+    if is_json and service.resolved_protocol in {"json", "rest-json"}:
+        try:
+            json.loads(body)
+        except ValueError:
+            raise _unreadable(service.service_name) from None
+        return
     if body.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         raise _unreadable(service.service_name)
 
@@ -421,7 +421,13 @@ _ABSENT: Final = re.compile(r"NotFound|^NoSuch")
 _TAKEN: Final = re.compile(r"Exists|^Duplicate|^Conflict|ResourceConflict|InUse")
 _BY_TEXT: Final[tuple[tuple[re.Pattern[str], type[Failure]], ...]] = (
     # SageMaker has one code, ValidationException, for nearly everything, and Bedrock for much.
-    (re.compile(r"could not find|requested resource not found", re.IGNORECASE), NotFound),
+    (
+        re.compile(
+            r"could not find|requested resource not found|ModelPackage \S+ does not exist",
+            re.IGNORECASE,
+        ),
+        NotFound,
+    ),
     (re.compile(r"already (exist|associated)|name is currently in use", re.IGNORECASE), Conflict),
     # The latter of a training job: it has ended, or begun to, since it was looked at.
     (re.compile(r"in-progress|is in status", re.IGNORECASE), Busy),

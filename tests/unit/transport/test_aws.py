@@ -42,6 +42,7 @@ def refused(code: str, message: str = "", status: int = 400, **headers: str) -> 
         ("ValidationException", f"Could not find {ENDPOINT}", 400, NotFound),
         ("ValidationException", f"Cannot create already existing {ENDPOINT}", 400, Conflict),
         ("ValidationException", f"Cannot update in-progress {ENDPOINT}", 400, Busy),
+        ("ValidationException", "ModelPackage arn:aws:x/1 does not exist.", 400, NotFound),
         ("ValidationException", "The provided job name is currently in use.", 400, Conflict),
         ("ValidationException", "the training job is in status Stopped.", 400, Busy),
         ("ValidationException", "1 validation error detected", 400, Rejected),
