@@ -29,6 +29,8 @@ class Training(SageMaker):
     def __init__(self, violations: list[str]) -> None:
         super().__init__(AutoScaling(), violations)
         self.jobs: dict[str, JSON] = {}
+        self.packages: set[str] = set()
+        """Model packages that serverless jobs have made."""
 
     def CreateTrainingJob(
         self, TrainingJobName: str, Tags: Sequence[JSON] = (), **job: Any
@@ -40,17 +42,7 @@ class Training(SageMaker):
                 "Training job names must be unique within an AWS account and region, and a "
                 f"training job with this name already exists ({arn})",
             )
-        stopping = job["StoppingCondition"]
-        if job["EnableManagedSpotTraining"]:
-            if stopping["MaxWaitTimeInSeconds"] < stopping["MaxRuntimeInSeconds"]:
-                raise _invalid("MaxWaitTimeInSeconds must be no less than MaxRuntimeInSeconds")
-        elif "MaxWaitTimeInSeconds" in stopping:
-            raise _invalid("MaxWaitTimeInSeconds needs EnableManagedSpotTraining")
-        for channel in job.get("InputDataConfig", ()):
-            if "no-such" in (uri := channel["DataSource"]["S3DataSource"]["S3Uri"]):
-                raise _invalid(
-                    f"No S3 objects found under S3 URL {uri!r} given in input data source."
-                )
+        self._check(job)
         if self.quota is not None and len(self.jobs) >= self.quota:
             kind = job["ResourceConfig"]["InstanceType"]
             raise Refused(
@@ -60,6 +52,10 @@ class Training(SageMaker):
             )
         now = next(self._clock)
         path = f"{job['OutputDataConfig']['S3OutputPath']}/{TrainingJobName}/output/model.tar.gz"
+        if serverless := job.get("ServerlessJobConfig"):
+            # Of the model, the version that was the latest is told.
+            model = f"{serverless['BaseModelArn']}/2.1.0"
+            job["ServerlessJobConfig"] = {**serverless, "BaseModelArn": model}
         self.jobs[TrainingJobName] = {
             **job,
             "TrainingJobName": TrainingJobName,
@@ -71,6 +67,27 @@ class Training(SageMaker):
         }
         self._tag(arn, Tags)
         return {"TrainingJobArn": arn}
+
+    @staticmethod
+    def _check(job: JSON) -> None:
+        stopping, serverless = job["StoppingCondition"], job.get("ServerlessJobConfig")
+        if (serverless is None) == ("AlgorithmSpecification" not in job):
+            raise _invalid("Specify either AlgorithmSpecification or ServerlessJobConfig")
+        if serverless and set(job) & {"ResourceConfig", "CheckpointConfig", "Environment"}:
+            raise _invalid("A serverless job has no ResourceConfig, checkpoints or environment")
+        if serverless and "llama" in serverless["BaseModelArn"] and not serverless["AcceptEula"]:
+            raise _invalid("The end-user license agreement of the model must be accepted.")
+        if job.get("EnableManagedSpotTraining"):
+            if stopping["MaxWaitTimeInSeconds"] < stopping["MaxRuntimeInSeconds"]:
+                raise _invalid("MaxWaitTimeInSeconds must be no less than MaxRuntimeInSeconds")
+        elif "MaxWaitTimeInSeconds" in stopping:
+            raise _invalid("MaxWaitTimeInSeconds needs EnableManagedSpotTraining")
+        for channel in job.get("InputDataConfig", ()):
+            source = channel["DataSource"].get("S3DataSource", {})
+            if "no-such" in (uri := source.get("S3Uri", "")):
+                raise _invalid(
+                    f"No S3 objects found under S3 URL {uri!r} given in input data source."
+                )
 
     def DescribeTrainingJob(self, TrainingJobName: str) -> JSON:
         told = deepcopy(self._job(TrainingJobName))
@@ -110,11 +127,26 @@ class Training(SageMaker):
                 status = "Failed" if reason else "Completed"
                 job |= {"TrainingJobStatus": status, "SecondaryStatus": status}
                 job |= {"FailureReason": reason} if reason else {}
+                if "ServerlessJobConfig" in job:
+                    job["ProgressInfo"] = {"CurrentEpoch": 2, "MaxEpoch": 2}
+                    if not reason:
+                        self._register(job)
             case "Stopping":
                 job |= {"TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped"}
             case "Deleting":
                 self.tags.pop(job["TrainingJobArn"], None)
                 del self.jobs[name]
+
+    def DeleteModelPackage(self, ModelPackageName: str) -> None:
+        if ModelPackageName not in self.packages:
+            raise _invalid(f"ModelPackage {ModelPackageName} does not exist.")
+        self.packages.remove(ModelPackageName)
+
+    def _register(self, job: JSON) -> None:
+        group = job["ModelPackageConfig"]["ModelPackageGroupArn"].rpartition("/")[2]
+        arn = f"{_arn('model-package', group)}/{next(self._clock) % 10_000}"
+        job["OutputModelPackageArn"] = arn
+        self.packages.add(arn)
 
     def _job(self, name: str) -> JSON:
         if name not in self.jobs:
@@ -122,11 +154,106 @@ class Training(SageMaker):
         return self.jobs[name]
 
 
-class TrainingVendor(AwsVendor):
+class _Jobs(AwsVendor):
     """Training jobs behind the provider."""
 
     provider = SageMakerTraining
     key = "AKIACONFORMANCE00004"
+    secrets: ClassVar[dict[str, dict[str, str]]] = {
+        "aws": {"secretAccessKey": "u2Sm74ikNr3sYeO5pC3wTy1xXf8dQb6hMj0lUn+/"}
+    }
+    wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {
+        "aws": {"secretAccessKey": "wrong2Sm74ikNr3sYeO5pC3wTy1xXf8dQb6hMj0l"}
+    }
+    has_pending = True
+
+    def serve(self) -> None:
+        self.account = self.training = Training(self.aws.violations)
+        self.aws.add("sagemaker", self.training, "ValidationException")
+
+    async def reset(self) -> None:
+        self.training.jobs.clear()
+        self.training.packages.clear()
+        self.training.tags.clear()
+        self.slow = False
+
+    async def count(self) -> int:
+        return len(self.training.jobs) + len(self.training.packages)
+
+    async def tamper(self, id: str) -> str:
+        raise NotImplementedError
+
+    async def vanish(self, id: str) -> None:
+        slow = self.slow
+        await self.reset()
+        self.slow = slow
+
+    async def settle(self) -> None:
+        for name in list(self.training.jobs):
+            self.training.advance(name)
+
+    async def told(self, id: str) -> str:
+        return json.dumps([self.training.jobs, self.training.tags])
+
+
+HUB_MODEL = f"arn:aws:sagemaker:{REGION}:aws:hub-content/SageMakerPublicHub/Model/amazon-nova-lite"
+GROUP = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/search"
+
+DATASET = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:hub-content/own/DataSet/check/1.0.0"
+
+
+class ServerlessVendor(_Jobs):
+    """Fine-tuning of a model of the hub."""
+
+    variant = "serverless"
+    spec: ClassVar[JSON] = {
+        "baseModel": HUB_MODEL,
+        "trainingData": "s3://acme/search/train.jsonl",
+        "validationData": DATASET,
+        "method": "Preference",
+        "hyperparameters": {"learning_rate": "0.0001"},
+        "sageMaker": {
+            "executionRoleArn": ROLE,
+            "serverless": {"modelPackageGroupArn": GROUP, "sequenceLength": "8K"},
+            "output": "s3://acme/search/models",
+            "tags": {"team": "search"},
+        },
+    }
+    immutable: ClassVar[JSON] = {"method": "Supervised"}
+    refusal = Refusal(
+        {"baseModel": HUB_MODEL.replace("amazon-nova-lite", "meta-llama-3")}, "must be accepted"
+    )
+
+    async def foreign(self, spec: JSON, name: str, owner: str | None) -> None:
+        block = spec["sageMaker"]
+        checked = {"DatasetSource": {"DatasetArn": spec["validationData"]}}
+        self.training.CreateTrainingJob(
+            name,
+            Tags=[{"Key": OWNER_TAG, "Value": owner}] if owner else [],
+            RoleArn=block["executionRoleArn"],
+            OutputDataConfig={"S3OutputPath": block["output"]},
+            StoppingCondition={"MaxRuntimeInSeconds": 86400},
+            HyperParameters=spec["hyperparameters"],
+            InputDataConfig=[
+                _channel("train", spec["trainingData"]),
+                {"ChannelName": "validation", "DataSource": checked},
+            ],
+            ServerlessJobConfig={
+                "BaseModelArn": spec["baseModel"],
+                "JobType": "FineTuning",
+                "CustomizationTechnique": "DPO",
+                "AcceptEula": False,
+                "Peft": "LORA",
+                "SequenceLength": "8K",
+            },
+            ModelPackageConfig={"ModelPackageGroupArn": GROUP},
+        )
+        await self.settle()
+
+
+class TrainingVendor(_Jobs):
+    """Training by an image."""
+
     spec: ClassVar[JSON] = {
         "trainingData": "s3://acme/churn/train",
         "validationData": "s3://acme/churn/check",
@@ -152,33 +279,6 @@ class TrainingVendor(AwsVendor):
     }
     immutable: ClassVar[JSON] = {"epochs": 4}
     refusal = Refusal({"trainingData": "s3://acme/no-such"}, "No S3 objects found")
-    secrets: ClassVar[dict[str, dict[str, str]]] = {
-        "aws": {"secretAccessKey": "u2Sm74ikNr3sYeO5pC3wTy1xXf8dQb6hMj0lUn+/"}
-    }
-    wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {
-        "aws": {"secretAccessKey": "wrong2Sm74ikNr3sYeO5pC3wTy1xXf8dQb6hMj0l"}
-    }
-    has_pending = True
-
-    def serve(self) -> None:
-        self.account = self.training = Training(self.aws.violations)
-        self.aws.add("sagemaker", self.training, "ValidationException")
-
-    async def reset(self) -> None:
-        self.training.jobs.clear()
-        self.training.tags.clear()
-        self.slow = False
-
-    async def count(self) -> int:
-        return len(self.training.jobs)
-
-    async def tamper(self, id: str) -> str:
-        raise NotImplementedError
-
-    async def vanish(self, id: str) -> None:
-        slow = self.slow
-        await self.reset()
-        self.slow = slow
 
     async def foreign(self, spec: JSON, name: str, owner: str | None) -> None:
         block = spec["sageMaker"]
@@ -213,13 +313,6 @@ class TrainingVendor(AwsVendor):
             ],
         )
         await self.settle()
-
-    async def settle(self) -> None:
-        for name in list(self.training.jobs):
-            self.training.advance(name)
-
-    async def told(self, id: str) -> str:
-        return json.dumps([self.training.jobs, self.training.tags])
 
 
 def _channel(name: str, address: str, **more: str) -> JSON:

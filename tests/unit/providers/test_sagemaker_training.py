@@ -8,11 +8,18 @@ import pytest
 from auterity.engine.contract import Phase
 from auterity.engine.drift import Memory, compare
 from auterity.engine.errors import NotFound, Unauthorized
-from auterity.providers.sagemaker.training import SageMakerTraining, SageMakerTrainingParams
+from auterity.providers.sagemaker.training import SageMakerTraining
+from auterity.providers.sagemaker.training_params import SageMakerTrainingParams
 from auterity.transport.aws import AwsSession
 from tests.conformance.harness import NAME, Harness
 from tests.conformance.vendor import JSON, merged
-from tests.fakes.sagemaker_training import Training, TrainingVendor
+from tests.fakes.sagemaker_training import (
+    HUB_MODEL,
+    ServerlessVendor,
+    Training,
+    TrainingVendor,
+    _Jobs,
+)
 from tools.servers.moto import Moto
 
 STAND_IN = TrainingVendor
@@ -20,7 +27,7 @@ SignIn = Callable[..., Awaitable[AwsSession]]
 
 
 def behind(harness: Harness) -> Training:
-    assert isinstance(harness.vendor, TrainingVendor)
+    assert isinstance(harness.vendor, _Jobs)
     return harness.vendor.training
 
 
@@ -31,7 +38,7 @@ def behind(harness: Harness) -> Training:
         (None, {"trainingData": "s3://acme/no-such"}, "No S3 objects found"),
         (None, {"trainingData": "file-1"}, "trainingData"),
         (None, {"method": "Supervised"}, "leaves it to the container"),
-        (None, {"modelName": "churn"}, "gives the artifact no name"),
+        (None, {"modelName": "churn"}, "gives what it makes no name"),
         (None, {"sageMaker": {"spotMaxWait": "1h"}}, "no less than MaxRuntimeInSeconds"),
         (
             None,
@@ -86,6 +93,43 @@ async def test_a_job_that_ends_while_it_is_stopped_is_looked_at_again(
     await harness.remove()
     assert [job["TrainingJobStatus"] for job in fake.jobs.values()] == ["Completed"]
     assert any(reason == "Retained" for _, reason, _ in harness.cluster.events)
+
+
+SERVERLESS = pytest.mark.parametrize("harness", [ServerlessVendor], indirect=True)
+
+
+@SERVERLESS
+async def test_a_serverless_job_makes_a_model_package_that_goes_with_it(harness: Harness):
+    await harness.make()
+    (package,) = behind(harness).packages
+    assert harness.subject.status["outputs"]["model"] == package
+    assert harness.subject.status["summary"]["epoch"] == "2 of 2"
+    await harness.remove()
+    assert behind(harness).packages == set()
+
+
+@SERVERLESS
+async def test_the_version_of_a_model_of_the_hub_is_sagemakers_to_choose(harness: Harness):
+    harness.apply(merged(ServerlessVendor.spec, {"baseModel": f"{HUB_MODEL}/1.0.0"}))
+    await harness.converge()
+    assert harness.ready["status"] == "True", harness.ready
+
+
+@SERVERLESS
+@pytest.mark.parametrize(
+    ("patch", "words"),
+    [
+        ({"method": None}, "method: SageMaker needs it for serverless"),
+        ({"baseModel": "amazon-nova-lite"}, "the ARN of a model of its hub"),
+        ({"epochs": 2}, "epochs: SageMaker takes it for an image"),
+        ({"sageMaker": {"instanceType": "ml.g5.xlarge"}}, "instanceType: SageMaker takes it for"),
+    ],
+)
+async def test_what_is_not_serverless_is_told(harness: Harness, patch: JSON, words: str):
+    harness.apply(merged(ServerlessVendor.spec, patch))
+    verdict = await harness.converge()
+    assert verdict.outcome == "SpecRejected", harness.ready
+    assert words in harness.ready["message"]
 
 
 class Team:

@@ -3,32 +3,22 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
-
-from pydantic import Field
+from typing import Any, Final
 
 from auterity.api import GROUP
-from auterity.api.fields import (
-    IMMUTABLE,
-    SHARED,
-    Duration,
-    Keyed,
-    Model,
-    ShortText,
-    Text,
-    TextMap,
-    alias_of,
-    seconds,
-)
-from auterity.api.tuning_job import TuningJob
+from auterity.api.fields import alias_of, seconds
+from auterity.api.tuning_job import Method
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Busy, NotFound, Rejected
-from auterity.providers.sagemaker.params import Arn, Vpc
+from auterity.providers.sagemaker.params import Vpc
 from auterity.providers.sagemaker.parts import EndpointParts, listed
+from auterity.providers.sagemaker.training_params import (
+    Channel,
+    SageMakerTrainingParams,
+    ServerlessTuning,
+    unversioned,
+)
 from auterity.transport.aws import JSON, OWNER_TAG, AwsConnection, AwsSession
-
-Address = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^s3://[^\s]+$")]
-MediaType = Annotated[str, Field(min_length=1, max_length=256)]
 
 NAME: Final = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9])*")
 LONGEST_NAME: Final = 59
@@ -39,6 +29,15 @@ DATA: Final = {"training_data": "train", "validation_data": "validation", "base_
 """Portable fields, and the channels that the container gets them by."""
 MEASURES: Final = {"epochs": "epochs", "seed": "seed"}
 """Portable fields, and the hyperparameters that stand for them."""
+TECHNIQUES: Final = {
+    Method.SUPERVISED: "SFT",
+    Method.PREFERENCE: "DPO",
+    Method.REINFORCEMENT: "RLVR",
+}
+OF_CONTAINERS: Final = (
+    *("epochs", "seed", "checkpoints", "spot_max_wait", "content_type", "channels", "environment"),
+)
+"""Fields that mean nothing without a container of one's own."""
 PHASES: Final = {
     "InProgress": Phase.PENDING,
     "Stopping": Phase.PENDING,
@@ -47,67 +46,6 @@ PHASES: Final = {
     "Stopped": Phase.FAILED,
     "Deleting": Phase.DELETING,
 }
-
-
-class Channel(Model):
-    """Data that the container finds below /opt/ml/input/data/<name>."""
-
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-    """Name of the channel."""
-    address: Address
-    """Where the data is, such as s3://bucket/prefix."""
-    content_type: MediaType | None = None
-    """Media type of the data, where the algorithm asks for it."""
-
-
-class SageMakerTrainingParams(TuningJob):
-    """A training job: a container or an algorithm, its data and the instances that it runs on."""
-
-    one_of = ("training_image", "algorithm_name")
-
-    execution_role_arn: Annotated[Arn, IMMUTABLE]
-    """ARN of the role that SageMaker works as: it pulls the image, reads the data and writes the
-    artifact."""
-    training_image: Annotated[Text | None, IMMUTABLE] = None
-    """Container image that trains."""
-    algorithm_name: Annotated[Text | None, IMMUTABLE] = None
-    """Instead of an image, an algorithm of the account or of the marketplace."""
-    output: Annotated[Address, IMMUTABLE]
-    """Where SageMaker puts the artifact, such as s3://bucket/prefix."""
-    instance_type: Annotated[ShortText, IMMUTABLE]
-    """Instances to train on, such as ml.g5.2xlarge."""
-    instance_count: Annotated[int, Field(ge=1, le=1000), IMMUTABLE] = 1
-    """How many of them."""
-    volume_size_in_gb: Annotated[int, Field(ge=1, le=16384, alias="volumeSizeInGB"), IMMUTABLE] = 30
-    """Size of each one's disk."""
-    max_runtime: Annotated[Duration, IMMUTABLE] = "24h"
-    """SageMaker stops the job after this time."""
-    spot_max_wait: Annotated[Duration | None, IMMUTABLE] = None
-    """Train on spot instances, and wait for them and run no longer than this in all; no shorter
-    than maxRuntime."""
-    checkpoints: Annotated[Address | None, IMMUTABLE] = None
-    """Where what the container writes to /opt/ml/checkpoints is kept, so that an interrupted job
-    goes on from there."""
-    content_type: Annotated[MediaType | None, IMMUTABLE] = None
-    """Media type of trainingData and validationData, such as text/csv, where the algorithm asks for
-    it."""
-    channels: Annotated[list[Channel], Keyed("name"), Field(max_length=17), IMMUTABLE] = Field(
-        default_factory=list
-    )
-    """Further data."""
-    input_mode: Annotated[Literal["File", "FastFile", "Pipe"], IMMUTABLE] = "File"
-    """File: all data is copied before the training. FastFile, Pipe: it is read meanwhile."""
-    environment: Annotated[TextMap | None, IMMUTABLE] = None
-    """Environment variables of the container; nothing secret, for anyone who may describe the job
-    sees them."""
-    vpc: Annotated[Vpc | None, IMMUTABLE] = None
-    """Network of the instances; none of yours if left out."""
-    enable_network_isolation: Annotated[bool, IMMUTABLE] = False
-    """Cut the container off from every network."""
-    kms_key_id: Annotated[Text | None, IMMUTABLE] = None
-    """KMS key that the artifact is encrypted with."""
-    tags: Annotated[TextMap | None, SHARED] = None
-    """Tags of the job."""
 
 
 class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
@@ -124,6 +62,7 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         "sagemaker:ListTrainingJobs",
         "sagemaker:StopTrainingJob",
         "sagemaker:DeleteTrainingJob",
+        "sagemaker:DeleteModelPackage",
         "sagemaker:AddTags",
         "sagemaker:ListTags",
         "sagemaker:DeleteTags",
@@ -149,10 +88,17 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         "epochs and seed become the hyperparameters epochs and seed; not every container has them.",
         ("A further attempt at a job whose record is still there is called <name>--2, and so on."),
         (
-            "With deletionPolicy Delete the job is stopped and its record deleted. The artifact is "
-            "in your bucket, and stays there."
+            "With deletionPolicy Delete the job is stopped and its record deleted, and with it the "
+            "model package of a serverless one. The artifact is in your bucket, and stays there."
         ),
-        "iam:PassRole is needed on executionRoleArn only.",
+        (
+            "With serverless, method is needed: Supervised is SFT, Preference DPO, Reinforcement "
+            "RLVR. Hyperparameters are those of the model's recipe in the hub."
+        ),
+        (
+            "iam:PassRole is needed on executionRoleArn only, sagemaker:DeleteModelPackage for "
+            "serverless only."
+        ),
     )
     poll_after = 30.0
 
@@ -162,23 +108,14 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
 
     @classmethod
     def objections(cls, want: SageMakerTrainingParams) -> Mapping[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         if not NAME.fullmatch(want.name) or len(want.name) > LONGEST_NAME:
             found["name"] = (
                 f"SageMaker takes letters, digits and inner hyphens, {LONGEST_NAME} here"
             )
-        if want.method is not None:
-            found["method"] = "SageMaker leaves it to the container: set a hyperparameter instead"
         if want.model_name is not None:
-            found["model_name"] = "SageMaker gives the artifact no name, only an address"
-        for field in DATA:
-            if not (getattr(want, field) or "s3://").startswith("s3://"):
-                found[field] = "SageMaker takes an address such as s3://bucket/prefix"
-        if named := {channel.name for channel in want.channels} & set(DATA.values()):
-            found["channels"] = (
-                f"trainingData, validationData and baseModel are the channels {sorted(named)}"
-            )
-        return found
+            found["model_name"] = "SageMaker gives what it makes no name, only an address"
+        return {**found, **(_serverless if want.serverless else _contained)(want)}
 
     async def locate(self, want: SageMakerTrainingParams) -> str | None:
         for job in await self._attempts(want.name):
@@ -197,7 +134,8 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
             raise Busy(failure.message) from failure
         outputs, reason = {"jobName": id, "jobArn": arn}, job.get("FailureReason")
         if status == "Completed":
-            outputs["model"] = job["ModelArtifacts"]["S3ModelArtifacts"]
+            artifact = job["ModelArtifacts"]["S3ModelArtifacts"]
+            outputs["model"] = job.get("OutputModelPackageArn") or artifact
         region = self.session.region
         users = {k: v for k, v in tags.items() if not k.startswith(("aws:", f"{GROUP}/"))}
         return Observed(
@@ -208,7 +146,7 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
             outputs=outputs,
             url=f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/jobs/{id}",
             message=f"the job is {status}" + (f": {reason}" if reason else ""),
-            summary={"status": status, "secondaryStatus": job["SecondaryStatus"]},
+            summary=_summary(job),
         )
 
     async def create(self, want: SageMakerTrainingParams, owner: str) -> str:
@@ -242,6 +180,8 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         if job is None:
             return
         if job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+            if package := job.get("OutputModelPackageArn"):
+                await self.parts.find("DeleteModelPackage", ModelPackageName=package)
             await self.parts.find("DeleteTrainingJob", TrainingJobName=id)
         elif job["TrainingJobStatus"] == "InProgress":
             await self.parts.find("StopTrainingJob", TrainingJobName=id)
@@ -264,57 +204,118 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         return sorted(found, key=lambda job: str(job["CreationTime"]), reverse=True)
 
 
+def _contained(want: SageMakerTrainingParams) -> dict[str, str]:
+    """What would be refused of a job with an image or an algorithm."""
+    found = {}
+    if want.instance_type is None:
+        found["instance_type"] = "SageMaker needs it for an image or an algorithm"
+    if want.method is not None:
+        found["method"] = "SageMaker leaves it to the container: set a hyperparameter instead"
+    for field in DATA:
+        if not (getattr(want, field) or "s3://").startswith("s3://"):
+            found[field] = "SageMaker takes an address such as s3://bucket/prefix"
+    if named := {channel.name for channel in want.channels} & set(DATA.values()):
+        found["channels"] = (
+            f"trainingData, validationData and baseModel are the channels {sorted(named)}"
+        )
+    return found
+
+
+def _serverless(want: SageMakerTrainingParams) -> dict[str, str]:
+    """What would be refused of a serverless job."""
+    found = {
+        field: "SageMaker takes it for an image or an algorithm only"
+        for field in (*OF_CONTAINERS, "instance_type")
+        if getattr(want, field)
+    }
+    if want.method is None:
+        found["method"] = "SageMaker needs it for serverless"
+    if not (want.base_model or "").startswith("arn:"):
+        found["base_model"] = "SageMaker takes the ARN of a model of its hub for serverless"
+    return found
+
+
 def _request(want: SageMakerTrainingParams) -> JSON:
     """What is asked of the job, besides name and tags."""
-    algorithm: JSON = {"TrainingInputMode": want.input_mode}
-    if want.training_image:
-        algorithm["TrainingImage"] = want.training_image
-    if want.algorithm_name:
-        algorithm["AlgorithmName"] = want.algorithm_name
     output: JSON = {"S3OutputPath": want.output}
     if want.kms_key_id:
         output["KmsKeyId"] = want.kms_key_id
-    stopping = {"MaxRuntimeInSeconds": int(seconds(want.max_runtime))}
-    if want.spot_max_wait:
-        stopping["MaxWaitTimeInSeconds"] = int(seconds(want.spot_max_wait))
     request: JSON = {
-        "AlgorithmSpecification": algorithm,
         "RoleArn": want.execution_role_arn,
         "OutputDataConfig": output,
-        "ResourceConfig": {
-            "InstanceType": want.instance_type,
-            "InstanceCount": want.instance_count,
-            "VolumeSizeInGB": want.volume_size_in_gb,
-        },
-        "StoppingCondition": stopping,
-        "EnableNetworkIsolation": want.enable_network_isolation,
-        "EnableManagedSpotTraining": want.spot_max_wait is not None,
+        "StoppingCondition": {"MaxRuntimeInSeconds": int(seconds(want.max_runtime))},
     }
     if channels := list(_channels(want)):
         request["InputDataConfig"] = channels
     if hyperparameters := _hyperparameters(want):
         request["HyperParameters"] = hyperparameters
-    if want.checkpoints:
-        request["CheckpointConfig"] = {"S3Uri": want.checkpoints}
-    if want.environment:
-        request["Environment"] = want.environment
     if want.vpc:
         request["VpcConfig"] = {
             "Subnets": sorted(want.vpc.subnets),
             "SecurityGroupIds": sorted(want.vpc.security_groups),
         }
+    return request | (_tuning(want, want.serverless) if want.serverless else _container(want))
+
+
+def _container(want: SageMakerTrainingParams) -> JSON:
+    algorithm: JSON = {"TrainingInputMode": want.input_mode}
+    if want.training_image:
+        algorithm["TrainingImage"] = want.training_image
+    if want.algorithm_name:
+        algorithm["AlgorithmName"] = want.algorithm_name
+    request: JSON = {
+        "AlgorithmSpecification": algorithm,
+        "ResourceConfig": {
+            "InstanceType": want.instance_type,
+            "InstanceCount": want.instance_count,
+            "VolumeSizeInGB": want.volume_size_in_gb,
+        },
+        "EnableNetworkIsolation": want.enable_network_isolation,
+        "EnableManagedSpotTraining": want.spot_max_wait is not None,
+    }
+    if want.spot_max_wait:
+        request["StoppingCondition"] = {
+            "MaxRuntimeInSeconds": int(seconds(want.max_runtime)),
+            "MaxWaitTimeInSeconds": int(seconds(want.spot_max_wait)),
+        }
+    if want.checkpoints:
+        request["CheckpointConfig"] = {"S3Uri": want.checkpoints}
+    if want.environment:
+        request["Environment"] = want.environment
     return request
+
+
+def _tuning(want: SageMakerTrainingParams, serverless: ServerlessTuning) -> JSON:
+    config: JSON = {
+        "BaseModelArn": want.base_model,
+        "JobType": "FineTuning",
+        "CustomizationTechnique": want.method and TECHNIQUES[want.method],
+        "AcceptEula": serverless.accept_eula,
+    }
+    if not serverless.full:
+        config["Peft"] = "LORA"
+    if serverless.evaluator_arn:
+        config["EvaluatorArn"] = serverless.evaluator_arn
+    if serverless.sequence_length:
+        config["SequenceLength"] = serverless.sequence_length
+    return {
+        "ServerlessJobConfig": config,
+        "ModelPackageConfig": {"ModelPackageGroupArn": serverless.model_package_group_arn},
+    }
 
 
 def _channels(want: SageMakerTrainingParams) -> Iterator[JSON]:
     for field, name in DATA.items():
-        if address := getattr(want, field):
+        address = getattr(want, field)
+        if address and not (want.serverless and field == "base_model"):
             yield _channel(name, address, None if field == "base_model" else want.content_type)
     for further in want.channels:
         yield _channel(further.name, further.address, further.content_type)
 
 
 def _channel(name: str, address: str, content_type: str | None) -> JSON:
+    if address.startswith("arn:"):
+        return {"ChannelName": name, "DataSource": {"DatasetSource": {"DatasetArn": address}}}
     source = {
         "S3DataType": "S3Prefix",
         "S3Uri": address,
@@ -332,26 +333,14 @@ def _hyperparameters(want: SageMakerTrainingParams) -> dict[str, str]:
 
 def _fields(job: JSON) -> JSON:
     """What the job has, as it would be declared."""
-    algorithm, instances = job["AlgorithmSpecification"], job["ResourceConfig"]
-    stopping, told = job["StoppingCondition"], job.get("HyperParameters") or {}
     channels = {one["ChannelName"]: one for one in job.get("InputDataConfig") or ()}
-    vpc, wait = job.get("VpcConfig"), stopping.get("MaxWaitTimeInSeconds")
+    vpc = job.get("VpcConfig")
     fields: JSON = {
-        "hyperparameters": told,
+        "hyperparameters": job.get("HyperParameters") or {},
         "execution_role_arn": job["RoleArn"],
-        "training_image": algorithm.get("TrainingImage"),
-        "algorithm_name": algorithm.get("AlgorithmName"),
-        "input_mode": algorithm["TrainingInputMode"],
         "output": job["OutputDataConfig"]["S3OutputPath"],
         "kms_key_id": job["OutputDataConfig"].get("KmsKeyId") or None,
-        "instance_type": instances["InstanceType"],
-        "instance_count": instances["InstanceCount"],
-        "volume_size_in_gb": instances["VolumeSizeInGB"],
-        "max_runtime": f"{stopping['MaxRuntimeInSeconds']}s",
-        "spot_max_wait": f"{wait}s" if wait and job.get("EnableManagedSpotTraining") else None,
-        "checkpoints": (job.get("CheckpointConfig") or {}).get("S3Uri"),
-        "environment": job.get("Environment") or {},
-        "enable_network_isolation": job.get("EnableNetworkIsolation", False),
+        "max_runtime": f"{job['StoppingCondition']['MaxRuntimeInSeconds']}s",
         "vpc": vpc
         and Vpc.model_construct(
             subnets=set(vpc["Subnets"]), security_groups=set(vpc["SecurityGroupIds"])
@@ -359,20 +348,70 @@ def _fields(job: JSON) -> JSON:
     }
     for field, name in DATA.items():
         fields[field] = _address(channels[name]) if name in channels else None
+    if tuned := job.get("ServerlessJobConfig"):
+        return fields | _tuned(tuned, job)
+    return fields | _trained(job, channels)
+
+
+def _tuned(config: JSON, job: JSON) -> JSON:
+    techniques = {name: method for method, name in TECHNIQUES.items()}
+    return {
+        "base_model": unversioned(config["BaseModelArn"]),
+        "training_image": None,
+        "algorithm_name": None,
+        "instance_type": None,
+        "method": techniques.get(config.get("CustomizationTechnique", "")),
+        "serverless": ServerlessTuning.model_construct(
+            model_package_group_arn=job["ModelPackageConfig"]["ModelPackageGroupArn"],
+            accept_eula=config.get("AcceptEula", False),
+            full="Peft" not in config,
+            evaluator_arn=config.get("EvaluatorArn"),
+            sequence_length=config.get("SequenceLength"),
+        ),
+    }
+
+
+def _trained(job: JSON, channels: dict[str, JSON]) -> JSON:
+    algorithm, instances = job["AlgorithmSpecification"], job["ResourceConfig"]
+    wait, told = job["StoppingCondition"].get("MaxWaitTimeInSeconds"), job.get("HyperParameters")
+    fields: JSON = {
+        "serverless": None,
+        "training_image": algorithm.get("TrainingImage"),
+        "algorithm_name": algorithm.get("AlgorithmName"),
+        "input_mode": algorithm["TrainingInputMode"],
+        "instance_type": instances["InstanceType"],
+        "instance_count": instances["InstanceCount"],
+        "volume_size_in_gb": instances["VolumeSizeInGB"],
+        "spot_max_wait": f"{wait}s" if wait and job.get("EnableManagedSpotTraining") else None,
+        "checkpoints": (job.get("CheckpointConfig") or {}).get("S3Uri"),
+        "environment": job.get("Environment") or {},
+        "enable_network_isolation": job.get("EnableNetworkIsolation", False),
+        "channels": [
+            Channel.model_construct(
+                name=name, address=_address(one), content_type=one.get("ContentType")
+            )
+            for name, one in channels.items()
+            if name not in DATA.values()
+        ],
+    }
     if trained := channels.get("train"):
         fields["content_type"] = trained.get("ContentType")
-    fields["channels"] = [
-        Channel.model_construct(
-            name=name, address=_address(one), content_type=one.get("ContentType")
-        )
-        for name, one in channels.items()
-        if name not in DATA.values()
-    ]
     for field, name in MEASURES.items():
-        if str(told.get(name, "")).isdigit():
-            fields[field] = int(told[name])
+        if (value := str((told or {}).get(name, ""))).isdigit():
+            fields[field] = int(value)
     return fields
 
 
+def _summary(job: JSON) -> dict[str, str]:
+    summary = {"status": job["TrainingJobStatus"], "secondaryStatus": job["SecondaryStatus"]}
+    progress = job.get("ProgressInfo") or {}
+    if "CurrentEpoch" in progress and "MaxEpoch" in progress:
+        summary["epoch"] = f"{progress['CurrentEpoch']} of {progress['MaxEpoch']}"
+    return summary
+
+
 def _address(channel: JSON) -> Any:
-    return channel["DataSource"].get("S3DataSource", {}).get("S3Uri")
+    source = channel["DataSource"]
+    if "DatasetSource" in source:
+        return source["DatasetSource"]["DatasetArn"]
+    return source.get("S3DataSource", {}).get("S3Uri")
