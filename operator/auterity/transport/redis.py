@@ -42,7 +42,7 @@ _NO_MODULE: Final = ("unknown command",)
 class RedisConnection(Connector):
     """A Redis with the search module: Redis 8, Redis Stack, Redis Enterprise or Redis Cloud.
 
-    Of a cluster, name any node: the module tells the others.
+    Of a cluster name any node; its module must tell the others, as that of Redis Enterprise does.
     """
 
     vendor: ClassVar[str] = "redis"
@@ -202,6 +202,13 @@ class RedisSession(Session):
                 Unavailable(f"{where} does not answer as a Redis does; is the port right?"),
             ),
             (away, Unavailable(f"{where}: {text}")),
+            (
+                of.MovedError | of.AskError,
+                Rejected(
+                    f"{where} is a node of a cluster whose search module does not tell the other "
+                    "nodes; indexes can be kept only where it does, as in Redis Enterprise"
+                ),
+            ),
         )
         found = (failure for cls, failure in meanings if isinstance(error, cls))
         return next(found, None) or self._refusal(text)

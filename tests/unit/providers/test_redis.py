@@ -124,6 +124,7 @@ async def provider(vendor: Redis) -> AsyncIterator[RedisIndex]:
         ("READONLY You can't write against a read only replica.", Unavailable, "read only"),
         ("CLUSTERDOWN The cluster is down", Unavailable, "cluster is down"),
         ("MASTERDOWN Link with MASTER is down", Unavailable, "Link with MASTER"),
+        ("MOVED 6080 10.1.2.3:6379", Rejected, "node of a cluster"),
         ("ERR max number of clients reached", Throttled, "no more connections"),
         ("OOM command not allowed when used memory > 'maxmemory'.", Rejected, "not allowed"),
         ("ERR unknown command 'FT.CREATE', with args", Rejected, "has no search module"),
