@@ -164,7 +164,7 @@ class VertexAI:
         return id, self.endpoints[id]
 
     def _list_endpoints(self, request: web.Request, _: Any) -> JSON:
-        return _page("endpoints", list(self.endpoints.values()), request)
+        return page("endpoints", list(self.endpoints.values()), request)
 
     def _create_endpoint(self, request: web.Request, body: JSON) -> JSON:
         id = request.query.get("endpointId", str(next(self.numbers)))
@@ -172,7 +172,7 @@ class VertexAI:
             raise invalid(f"Endpoint id {id} is not valid.")
         if not 1 <= len(body.get("displayName", "")) <= 128:
             raise invalid("displayName must be 1 to 128 characters long.")
-        _check_labels(body.get("labels", {}))
+        check_labels(body.get("labels", {}))
         name = f"{PARENT}/endpoints/{id}"
         if id in self.endpoints or self.operations.running(name):
             raise Refused(409, "ALREADY_EXISTS", f"Endpoint {name} already exists.")
@@ -193,7 +193,7 @@ class VertexAI:
             raise Refused(409, "ABORTED", "The etag does not match that of the endpoint.")
         if "trafficSplit" in mask:
             self._check_split(endpoint, body.get("trafficSplit", {}), set())
-        _check_labels(body.get("labels", {}))
+        check_labels(body.get("labels", {}))
         for field in mask:
             endpoint.pop(field, None)
             if field in body:
@@ -316,13 +316,13 @@ class VertexAI:
             for one in self.models.values()
             if wanted is None or one.get("labels", {}).get(wanted[1]) == wanted[2]
         ]
-        return _page("models", found, request)
+        return page("models", found, request)
 
     def _upload(self, _: web.Request, body: JSON) -> JSON:
         id, model = body.get("modelId", str(next(self.numbers))), body["model"]
         if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,62}", id):
             raise invalid(f"Model id {id} is not valid.")
-        _check_labels(model.get("labels", {}))
+        check_labels(model.get("labels", {}))
         if not model.get("containerSpec", {}).get("imageUri"):
             raise invalid("containerSpec.imageUri is required.")
         if not model.get("artifactUri", "gs://").startswith("gs://"):
@@ -352,7 +352,7 @@ class VertexAI:
             raise absent(f"{PARENT}/models/{id}")
         if not set(mask) <= {"displayName", "description", "labels", "versionDescription"}:
             raise invalid("updateMask names what cannot change.")
-        _check_labels(body.get("labels", {}))
+        check_labels(body.get("labels", {}))
         for field in mask:
             self.models[id].pop(field, None)
             if field in body:
@@ -394,7 +394,7 @@ class VertexAI:
             raise invalid(f"Base model {body['baseModel']} is not supported.")
         if not body[specs[0]].get("trainingDatasetUri", "").startswith("gs://"):
             raise invalid("trainingDatasetUri must be a Cloud Storage URI.")
-        _check_labels(body.get("labels", {}))
+        check_labels(body.get("labels", {}))
         if self.quota is not None and len(self.jobs) >= self.quota:
             raise Refused(
                 429,
@@ -407,7 +407,7 @@ class VertexAI:
         return deepcopy(self.jobs[id])
 
     def _list_jobs(self, request: web.Request, _: Any) -> JSON:
-        return _page("tuningJobs", list(self.jobs.values()), request)
+        return page("tuningJobs", list(self.jobs.values()), request)
 
     def _get_job(self, request: web.Request, _: Any) -> JSON:
         job = self._job(request)
@@ -697,7 +697,8 @@ class VertexTuningVendor(VertexVendor):
         await super().settle()
 
 
-def _check_labels(labels: JSON) -> None:
+def check_labels(labels: JSON) -> None:
+    """Refuse labels that Google would."""
     if len(labels) > 64:
         raise invalid("A resource has at most 64 labels.")
     for key, value in labels.items():
@@ -727,10 +728,11 @@ def _check_resources(model: JSON) -> None:
             raise invalid("maxReplicaCount must not be less than minReplicaCount.")
 
 
-def _page(key: str, items: list[JSON], request: web.Request) -> JSON:
+def page(key: str, items: list[JSON], request: web.Request) -> JSON:
+    """One page of a list."""
     first = int(request.query.get("pageToken", "0"))
     size = min(PAGE, int(request.query.get("pageSize", PAGE)))
-    page: JSON = {key: deepcopy(items[first : first + size])}
+    told: JSON = {key: deepcopy(items[first : first + size])}
     if first + size < len(items):
-        page["nextPageToken"] = str(first + size)
-    return page
+        told["nextPageToken"] = str(first + size)
+    return told

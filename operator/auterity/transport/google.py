@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from auterity.api.connection import RateLimit
-from auterity.api.fields import SecretValue, Url
+from auterity.api.fields import Rule, SecretValue, Url
 from auterity.engine.calls import Call, Door, reads
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.contract import Answer as Answered
@@ -41,6 +41,11 @@ OWNER_LABEL: Final = "auterity-owner"
 """The label that carries the owner's mark, and its beginning where one label is too short."""
 OUR_LABELS: Final = "auterity-"
 """What the keys of all labels begin with that are not the user's."""
+LABELS_RULE: Final = Rule(
+    f"!has(self.labels) || self.labels.all(key, !key.startsWith('{OUR_LABELS}'))",
+    f"labels that begin with {OUR_LABELS} are the operator's own",
+    ".labels",
+)
 LONGEST_LABEL: Final = 63
 THREADS: Final = 8
 TIMEOUT: Final = (5, 25)
@@ -150,9 +155,9 @@ class GoogleSession(Session):
         answer: JSON = await self._do(label, ask)
         return answer
 
-    async def create(self, api: Api, label: str, collection: str, body: JSON) -> JSON:
-        """Create a resource that the client library does not know all of; as it is told."""
-        ask = partial(self._send, api, label, "POST", collection, {}, body)
+    async def write(self, api: Api, label: str, path: str, body: JSON, **query: Any) -> JSON:
+        """POST what the client library does not know all of; the answer as it is told."""
+        ask = partial(self._send, api, label, "POST", path, query, body)
         answer: JSON = await self._do(label, ask)
         return answer
 

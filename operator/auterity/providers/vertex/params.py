@@ -6,6 +6,7 @@ from pydantic import Field
 
 from auterity.api.fields import IMMUTABLE, SHARED, UNVERSIONED, Model, ShortText, Text, TextMap
 from auterity.api.model_deployment import ModelDeployment
+from auterity.transport.google import LABELS_RULE
 
 Route = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^/[^\s]*$")]
 Words = Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=100)]
@@ -39,6 +40,8 @@ class Container(Model):
 
 class VertexEndpointParams(ModelDeployment):
     """An endpoint; each revision is a model deployed to it."""
+
+    rules = (LABELS_RULE,)
 
     container: Container | None = None
     """The serving container of a model with an image, or from Model Garden."""

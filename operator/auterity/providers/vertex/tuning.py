@@ -12,6 +12,7 @@ from auterity.providers.vertex.endpoint import name_within
 from auterity.providers.vertex.models import plain
 from auterity.transport.google import (
     JSON,
+    LABELS_RULE,
     OUR_LABELS,
     VERTEX,
     GoogleConnection,
@@ -43,6 +44,8 @@ CONSOLE: Final = "https://console.cloud.google.com/vertex-ai/tuning"
 
 class VertexTuningParams(TuningJob):
     """A tuning job of a Gemini model, or of one that was tuned already."""
+
+    rules = (LABELS_RULE,)
 
     tuned_model: Annotated[Text | None, IMMUTABLE] = None
     """Go on from this tuned model instead of baseModel: its resource name, with its version."""
@@ -177,7 +180,7 @@ class VertexTuning(Provider[VertexTuningParams, GoogleSession]):
             job["encryptionSpec"] = {"kmsKeyName": want.kms_key}
         # The client library does not know preferenceOptimizationSpec yet.
         jobs = f"{self.session.parent}/tuningJobs"
-        return _id(await self.session.create(VERTEX, "CreateTuningJob", jobs, job))
+        return _id(await self.session.write(VERTEX, "CreateTuningJob", jobs, job))
 
     async def update(
         self, id: str, want: VertexTuningParams, changed: frozenset[str], owner: str
