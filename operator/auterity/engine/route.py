@@ -184,10 +184,11 @@ class _Route:
 
     def _seen(self, name: str, now: datetime) -> Seen:
         self.waits.add(Waits("ModelDeployment", self.subject.key.namespace, name))
-        state, reason = _state(self.cluster.find(self._key(name)))
-        for old in self.subject.status.get("candidates") or ():
-            if (old["name"], old["state"]) == (name, state):
-                return Seen(name, state, datetime.fromisoformat(old["since"]), reason)
+        told = self.subject.status.get("candidates") or ()
+        old = next((one for one in told if one["name"] == name), None)
+        state, reason = _state(self.cluster.find(self._key(name)), old and old["state"])
+        if old is not None and old["state"] == state:
+            return Seen(name, state, datetime.fromisoformat(old["since"]), reason)
         return Seen(name, state, now, reason)
 
     def _key(self, name: str) -> Key:
@@ -230,16 +231,23 @@ class _Route:
         return Verdict(reason, Again.AFTER, after, frozenset(self.waits))
 
 
-def _state(subject: Subject | None) -> tuple[Literal["Serving", "Out", "Missing"], str | None]:
+def _state(
+    subject: Subject | None, before: str | None
+) -> tuple[Literal["Serving", "Out", "Missing"], str | None]:
     if subject is None:
         return "Missing", None
     ready: dict[str, Any] = subject.condition("Ready") or {}
     reason = str(ready["reason"]) if "reason" in ready else None
     if subject.deleting or not subject.status.get("outputs"):
         return "Missing", reason
-    if ready.get("status") != "True" and reason in OUT:
+    if ready.get("status") == "True":
+        return "Serving", None
+    if reason in OUT or before == "Out":
+        # Being mended is not yet to be well.
         return "Out", reason
-    return "Serving", None
+    # Outputs may be known long before anything serves.
+    served = before == "Serving" or "syncedGeneration" in subject.status
+    return ("Serving", None) if served else ("Missing", reason)
 
 
 def _told(seen: Seen) -> CandidateStatus:

@@ -198,6 +198,44 @@ async def test_what_is_only_being_changed_or_hidden_goes_on_serving(
     assert cluster.told["active"] == "first"
 
 
+async def test_one_that_is_out_is_so_until_it_is_ready_whatever_is_done_meanwhile(
+    cluster: Cluster,
+):
+    cluster.deployment("first")
+    cluster.deployment("second")
+    await cluster.look()
+    cluster.deployment("first", "False", Reason.PROVIDER_FAILED)
+    await cluster.look()
+    cluster.pass_(seconds=20)
+    cluster.deployment("first", "False", Reason.ROLLING_OUT)
+    await cluster.look()
+    cluster.pass_(seconds=10)
+    await cluster.look()
+    assert cluster.told["active"] == "second"
+    assert cluster.told["candidates"][0] == {
+        "name": "first",
+        "state": "Out",
+        "since": "2026-01-01T00:00:00Z",
+        "reason": "RollingOut",
+    }
+    cluster.pass_(hours=1)
+    await cluster.look()
+    assert cluster.told["active"] == "second"
+
+
+@pytest.mark.parametrize("reason", [Reason.PROGRESSING, Reason.ROLLING_OUT])
+async def test_one_whose_address_is_known_before_it_serves_is_not_used(
+    cluster: Cluster, reason: Reason
+):
+    first = cluster.deployment("first", "False", reason)
+    await cluster.look()
+    assert cluster.ready[:2] == ("False", "DependencyNotReady")
+    # Unless it has served before the route was there.
+    first.status["syncedGeneration"] = 1
+    await cluster.look()
+    assert cluster.told["active"] == "first"
+
+
 async def test_one_that_was_never_ready_is_not_used(cluster: Cluster):
     cluster.put("ModelDeployment", "first", {})
     verdict = await cluster.look()
