@@ -43,12 +43,12 @@ async def refused(harness: Harness, patch: JSON) -> str:
         ({"hardware": "Standard_Moon"}, "The SKU Standard_Moon is not available in region"),
         ({"model": {"name": "nobodys"}}, "The model nobodys could not be found"),
         ({"azureML": {"workspace": "nowhere"}}, "there is no workspace nowhere"),
-        ({"model": {"image": "me/it:1"}}, "model.image: Azure takes images as registered"),
+        ({"model": {"image": "me/it:1"}}, "model: Azure takes an image as a registered"),
         ({"hardware": None}, "hardware: name the instance type"),
-        ({"scaling": {"min": 0}}, "scaling.min: a managed online endpoint cannot scale to zero"),
+        ({"scaling": {"min": 0}}, "scaling: a managed online endpoint cannot scale to zero"),
         (
             {"scaling": {"target": {"metric": "ConcurrentRequests", "value": 5}}},
-            "scaling.target.metric: Azure measures for each deployment CPUUtilization",
+            "scaling: Azure measures for each deployment CPUUtilization",
         ),
     ],
 )
@@ -102,6 +102,18 @@ async def test_the_old_deployment_goes_only_without_traffic(harness: Harness) ->
     assert traffic[deployment["name"]] == 100
 
 
+async def test_ids_in_other_words_are_the_same_and_other_ids_are_not(harness: Harness) -> None:
+    await harness.make()
+    (deployment,) = behind(harness).deployments.values()
+    deployment["properties"]["model"] = f"azureml:{MODEL.upper()}"
+    harness.forget_faults()
+    assert (await harness.visit()).outcome == "Ready"
+    assert harness.vendor_writes() == []
+    deployment["properties"]["model"] = f"{REGISTRY}churn/versions/3"
+    await harness.visit()
+    assert harness.vendor_writes() != []
+
+
 async def test_a_probe_goes_to_the_one_that_is_meant(harness: Harness) -> None:
     await harness.make()
     provider = await harness.opened()
@@ -132,6 +144,6 @@ def test_durations_are_read_however_azure_writes_them(told: str, seconds: int) -
 @pytest.mark.parametrize("name", ["a", "9lives", "a--b", "ends-", "x" * 33])
 def test_names_that_azure_would_refuse_are_told_at_admission(name: str) -> None:
     want = AzureMLEndpointParams.model_validate(
-        {"name": name, "model": {"name": MODEL}, "workspace": "churn-ml"}
+        {"name": name, "model": {"name": MODEL}, "hardware": "x", "workspace": "churn-ml"}
     )
     assert set(AzureMLEndpoint.objections(want)) == {"name"}

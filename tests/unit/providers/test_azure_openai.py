@@ -1,6 +1,8 @@
 """What is special of Azure OpenAI: versions that move on, one change at a time, what it says."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -141,3 +143,25 @@ def test_a_name_that_azure_would_refuse_is_told_at_admission() -> None:
         {"name": "-x", "model": {"name": "gpt"}, "account": ACCOUNT, "capacity": 1}
     )
     assert set(AzureOpenAIDeployment.objections(want)) == {"name"}
+
+
+async def test_an_account_gets_one_change_at_a_time(harness: Harness) -> None:
+    await harness.make()
+    provider = await harness.opened()
+    server = behind(harness).azure.server
+    server.latency = 0.02
+    under_way, most = 0, 0
+    send = provider.session.arm
+
+    async def counted(method: str, *args: Any, **more: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await send(method, *args, **more)
+        finally:
+            under_way -= 1
+
+    provider.session.arm = counted
+    await asyncio.gather(*(provider.delete(f"{ACCOUNT}/other-{n}") for n in range(3)))
+    assert most == 1

@@ -20,12 +20,14 @@ from auterity.providers.azure_ml.params import (
     CodeConfiguration,
     HealthProbe,
 )
-from auterity.providers.azure_ml.scaling import InstanceScaling, refuse
+from auterity.providers.azure_ml.scaling import InstanceScaling, impossible
 from auterity.providers.azure_ml.workspace import (
     VERSION,
+    as_declared,
     duration,
     id_of,
     location_of,
+    noted,
     seconds_of,
 )
 from auterity.transport.azure import (
@@ -115,9 +117,18 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
 
     @classmethod
     def objections(cls, want: AzureMLEndpointParams) -> Mapping[str, str]:
-        if NAME.fullmatch(want.name) and 3 <= len(want.name) <= LONGEST_NAME:  # noqa: PLR2004
-            return {}
-        return {"name": "Azure takes 3 to 32 letters, digits and inner hyphens, a letter first"}
+        found = {}
+        if not NAME.fullmatch(want.name) or not 3 <= len(want.name) <= LONGEST_NAME:  # noqa: PLR2004
+            found["name"] = "Azure takes 3 to 32 letters, digits and inner hyphens, a letter first"
+        if want.model.image is not None:
+            found["model"] = "Azure takes an image as a registered environment: use environmentId"
+        elif want.model.version is not None:
+            found["model"] = "Azure Machine Learning has the version in the model's id"
+        if want.hardware is None:
+            found["hardware"] = "name the instance type, such as Standard_DS3_v2"
+        if (objection := impossible(want.scaling)) is not None:
+            found["scaling"] = objection
+        return found
 
     async def locate(self, want: AzureMLEndpointParams) -> str | None:
         return f"{want.workspace}/{want.name}"
@@ -132,7 +143,6 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         if phase is Phase.FAILED and (why := await self.session.why(self._path(id))):
             message = f"{message}: {why}"
         workspace, _, name = id.partition("/")
-        identity = body.get("identity") or {}
         published, mode = tags.get(KEY_TAG) == "true", told.get("authMode")
         secrets = {}
         if published and mode == "Key" and phase is Phase.READY:
@@ -144,7 +154,6 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
                 workspace=workspace,
                 auth_mode=mode,
                 public_network_access=told.get("publicNetworkAccess", "Enabled"),
-                user_assigned_identities=set(identity.get("userAssignedIdentities") or ()) or None,
                 tags=user_tags(tags),
                 publish_key=published,
             ),
@@ -159,8 +168,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         )
 
     async def create(self, want: AzureMLEndpointParams, owner: str) -> str:
-        refuse(want.scaling)
-        _refuse_image(want)
+        _refuse(want)
         marks = {OWNER_TAG: owner, **({KEY_TAG: "true"} if want.publish_key else {})}
         identity: JSON = {"type": "SystemAssigned"}
         if own := want.user_assigned_identities:
@@ -184,7 +192,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
     ) -> None:
         body = await self._endpoint(id)
         if any(path.split(".")[0] == "scaling" for path in changed):
-            refuse(want.scaling)
+            _refuse(want)
             # First: while the endpoint is being changed, its deployments cannot be.
             for one in await self._deployments(id):
                 await self.scaling.keep(one, want.scaling, owner, VERSION)
@@ -206,8 +214,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
             return
 
     async def add_revision(self, id: str, want: AzureMLEndpointParams, owner: str) -> None:
-        refuse(want.scaling)
-        _refuse_image(want)
+        _refuse(want)
         path = f"{self._path(id)}/deployments/{want.revision}"
         if await self.session.find(path, VERSION) is not None:
             return
@@ -293,18 +300,20 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         if phase is Phase.FAILED and (why := await self.session.why(body["id"])):
             message = f"{message}: {why}"
         settings, code = told.get("requestSettings") or {}, told.get("codeConfiguration")
+        notes = told.get("properties")
         fields: JSON = {}
         if phase is Phase.READY:
             # One that does not serve has nothing to scale.
             fields["scaling"] = await self.scaling.seen(body)
         actual = AzureMLEndpointParams.seen(
-            model=ModelSource.told(told.get("model"), version=None),
+            model=ModelSource.told(as_declared("model", told.get("model"), notes), version=None),
             hardware=told.get("instanceType"),
             environment=[_variable(k, v) for k, v in _variables(told).items()],
-            environment_id=told.get("environmentId"),
+            environment_id=as_declared("environment", told.get("environmentId"), notes),
             code_configuration=code
             and CodeConfiguration.model_construct(
-                code_id=code.get("codeId"), scoring_script=code.get("scoringScript")
+                code_id=str(as_declared("code", code.get("codeId"), notes)),
+                scoring_script=code.get("scoringScript"),
             ),
             model_mount_path=told.get("modelMountPath"),
             egress_public_network_access=told.get("egressPublicNetworkAccess"),
@@ -318,13 +327,11 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         return Revision(name, weight, actual, phase, None if phase is Phase.READY else message)
 
 
-def _refuse_image(want: AzureMLEndpointParams) -> None:
-    if want.model.image is not None:
-        raise Rejected("model.image: Azure takes images as registered environments; environmentId")
-    if want.model.version is not None:
-        raise Rejected("model.version: Azure Machine Learning has it in the model's id")
-    if want.hardware is None:
-        raise Rejected("hardware: name the instance type, such as Standard_DS3_v2")
+def _refuse(want: AzureMLEndpointParams) -> None:
+    """What Azure would not refuse but ignore, or refuse only when half of it is made."""
+    for field, text in AzureMLEndpoint.objections(want).items():
+        if field != "name":
+            raise Rejected(f"{field}: {text}")
 
 
 def _deployment_of(want: AzureMLEndpointParams) -> JSON:
@@ -349,6 +356,11 @@ def _deployment_of(want: AzureMLEndpointParams) -> JSON:
         "requestSettings": settings or None,
         "livenessProbe": _probe_of(want.liveness_probe),
         "readinessProbe": _probe_of(want.readiness_probe),
+        "properties": noted(
+            model=want.model.reference,
+            environment=want.environment_id,
+            code=code.code_id if code else None,
+        ),
     }
     return {key: value for key, value in properties.items() if value is not None}
 

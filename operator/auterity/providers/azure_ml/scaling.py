@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from auterity.api.model_deployment import Scaling, ScalingTarget
-from auterity.engine.errors import NotFound, Rejected
+from auterity.engine.errors import NotFound
 from auterity.transport.azure import JSON, OWNER_TAG, AzureSession
 
 VERSION: Final = "2022-10-01"
@@ -70,14 +70,13 @@ class InstanceScaling:
         return f"{settings}/auterity-{endpoint}-{name}-{digest}"
 
 
-def refuse(scaling: Scaling) -> None:
-    """Raises Rejected for what managed endpoints cannot do."""
+def impossible(scaling: Scaling) -> str | None:
+    """What managed endpoints cannot do of it; None if they can."""
     if scaling.min < 1 or scaling.to_zero_after is not None:
-        raise Rejected("scaling.min: a managed online endpoint cannot scale to zero")
+        return "a managed online endpoint cannot scale to zero"
     if scaling.target is not None and scaling.target.metric not in METRICS:
-        raise Rejected(
-            f"scaling.target.metric: Azure measures for each deployment {', '.join(METRICS)} only"
-        )
+        return f"Azure measures for each deployment {', '.join(METRICS)} only"
+    return None
 
 
 def setting_of(deployment: JSON, scaling: Scaling, owner: str) -> JSON:

@@ -25,7 +25,14 @@ from auterity.api.fields import (
 from auterity.api.tuning_job import TuningJob
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import NotFound, Rejected
-from auterity.providers.azure_ml.workspace import VERSION, WorkspaceName, duration, id_of
+from auterity.providers.azure_ml.workspace import (
+    VERSION,
+    WorkspaceName,
+    as_declared,
+    duration,
+    id_of,
+    noted,
+)
 from auterity.transport.azure import (
     JSON,
     OUR_TAGS,
@@ -254,15 +261,17 @@ def _status(job: JSON) -> str:
 
 def _properties(want: AzureMLJobParams, owner: str, name: str) -> JSON:
     """The job."""
-    declared = {f"{OUR_TAGS}{key}": getattr(want, field) for field, key in DATA.items()}
+    notes = noted(**{key: getattr(want, field) for field, key in DATA.items()})
+    notes |= noted(compute=want.compute)
+    if want.command is not None:
+        notes |= noted(environment=want.command.environment_id, code=want.command.code_id)
     common: JSON = {
         "displayName": name,
         "experimentName": want.experiment,
         "computeId": want.compute,
         "queueSettings": want.job_tier and {"jobTier": want.job_tier},
         "tags": {**(want.tags or {}), OWNER_TAG: owner},
-        # Azure may tell addresses in other words than it got them in.
-        "properties": {key: value for key, value in declared.items() if value is not None},
+        "properties": notes,
     }
     own = _tuning(want) if want.task is not None else _command(want)
     return {key: value for key, value in (common | own).items() if value is not None}
@@ -338,25 +347,26 @@ def _output(want: AzureMLJobParams) -> JSON:
 def _fields(told: JSON) -> JSON:
     """What the job has, as it would be declared."""
     details, resources = told.get("fineTuningDetails") or {}, told.get("resources") or {}
-    inputs, declared = told.get("inputs") or {}, told.get("properties") or {}
+    inputs, notes = told.get("inputs") or {}, told.get("properties") or {}
     in_details = {"train": "trainingData", "validation": "validationData", "model": "model"}
     fields: JSON = {
         "task": details.get("taskType"),
-        "compute": told.get("computeId"),
+        "compute": as_declared("compute", told.get("computeId"), notes),
         "tags": user_tags(told.get("tags")),
         "job_tier": (told.get("queueSettings") or {}).get("jobTier"),
     }
     for field, key in DATA.items():
         source = inputs.get(key) or details.get(in_details[key]) or {}
-        fields[field] = declared.get(f"{OUR_TAGS}{key}") or source.get("uri")
+        # A job is never changed: addresses are told in the words in which Azure got them.
+        fields[field] = notes.get(f"{OUR_TAGS}{key}") or source.get("uri")
     types: Any = resources.get("instanceTypes") or [resources.get("instanceType")]
     fields["instance_type"] = types[0]
     if told.get("jobType") == "Command":
         fields["instance_count"] = resources.get("instanceCount", 1)
         fields["command"] = Command.model_construct(
             command=str(told.get("command")),
-            environment_id=str(told.get("environmentId")),
-            code_id=told.get("codeId"),
+            environment_id=str(as_declared("environment", told.get("environmentId"), notes)),
+            code_id=as_declared("code", told.get("codeId"), notes),
             environment=told.get("environmentVariables") or {},
         )
     return fields

@@ -1,12 +1,13 @@
 """The workspace that everything is in; it is not kept here, only named."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import Field
 
 from auterity.engine.errors import Rejected, Unavailable
-from auterity.transport.azure import AzureSession
+from auterity.transport.azure import OUR_TAGS, AzureSession
 
 VERSION: Final = "2025-12-01"
 """Of the API: the one that azure-ai-ml 1.35 speaks."""
@@ -26,6 +27,22 @@ async def location_of(session: AzureSession, workspace: str) -> str:
     if body is None:
         raise Rejected(f"there is no workspace {workspace} in the connection's resource group")
     return str(body["location"])
+
+
+def noted(**declared: str | None) -> dict[str, str]:
+    """Ids as they were declared, to be kept beside what Azure makes of them."""
+    return {f"{OUR_TAGS}{key}": value for key, value in declared.items() if value is not None}
+
+
+def as_declared(key: str, told: str | None, notes: Mapping[str, str] | None) -> str | None:
+    """An id that Azure tells, as it was declared: it may tell it with another prefix or case."""
+    declared = (notes or {}).get(f"{OUR_TAGS}{key}")
+    same = declared is not None and told is not None and _plain(told) == _plain(declared)
+    return declared if same else told
+
+
+def _plain(id: str) -> str:
+    return re.sub("^(azureml:)+", "", id.lower())
 
 
 def duration(seconds: int) -> str:
