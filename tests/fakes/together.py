@@ -468,6 +468,19 @@ class TogetherDeployments(Vendor):
             },
         ),
         Edit("no metrics", {"together": {"metrics": []}}),
+        Edit(
+            "slowly down",
+            {
+                "together": {
+                    "scaleDown": {
+                        "policies": [{"type": "Percent", "value": 10, "periodSeconds": 60}],
+                        "select": "Least",
+                    }
+                }
+            },
+        ),
+        Edit("never down", {"together": {"scaleDown": {"select": "Nothing"}}}),
+        Edit("back to Together's policies", {"together": {"scaleDown": {"policies": []}}}),
         Edit("shared with the organization", {"together": {"visibility": "Internal"}}),
         Edit("never stopped", {"together": {"inactiveTimeout": 0}}),
         Edit(

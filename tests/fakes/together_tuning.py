@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from auterity.providers.together.tuning import TogetherTuning, TogetherTuningParams, _suffix
+from auterity.providers.together.tuning import TogetherTuning, TogetherTuningParams, suffix_of
 from tests.conformance.vendor import JSON, Edit, Refusal, Vendor
 from tests.contract.openapi import Violation
 from tests.fakes.together import KEY, LLAMA, OTHER_KEY, PROJECT, QWEN, Project, Refused, absent
@@ -226,7 +226,7 @@ class TogetherTunings(Vendor):
                 "training_file": spec["trainingData"],
                 "validation_file": spec["validationData"],
                 "n_epochs": spec["epochs"],
-                "suffix": _suffix(want),
+                "suffix": suffix_of(want),
             }
         )
 

@@ -244,7 +244,7 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
         if problems := self.objections(want):
             raise Rejected("; ".join(f"{name}: {text}" for name, text in problems.items()))
         try:
-            job = await self.session.call("POST", JOBS, json=_body(want, owner))
+            job = await self.session.call("POST", JOBS, json=body_of(want, owner))
         except Forbidden as failure:
             raise Rejected(
                 f"OpenAI lets this key start no fine-tuning job: {failure.message}. {CLOSING}; if "
@@ -307,7 +307,8 @@ def decoded(text: str) -> Any:
     return value
 
 
-def _body(want: OpenAITuningParams, owner: str) -> JSON:
+def body_of(want: OpenAITuningParams, owner: str) -> JSON:
+    """The request that creates a job."""
     marks = {OWNER: owner, NAME: want.name, BASE: want.base_model}
     body: JSON = {
         "model": want.base_model,

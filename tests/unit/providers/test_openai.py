@@ -7,7 +7,7 @@ from aiohttp import web
 
 from auterity.engine.contract import Phase
 from auterity.engine.errors import Conflict
-from auterity.providers.openai import OpenAITuning, OpenAITuningParams, _body
+from auterity.providers.openai import OpenAITuning, OpenAITuningParams, body_of
 from tests.conformance.harness import NAME, Harness
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.openai import OpenAITunings, Project, Refused, description
@@ -138,7 +138,7 @@ def test_every_method_is_a_request_that_openai_describes(spec: JSON):
         "/fine_tuning/jobs",
         query={},
         content_type="application/json",
-        body=_body(want, "cluster/team/tone"),
+        body=body_of(want, "cluster/team/tone"),
     )
     assert violation is None
 

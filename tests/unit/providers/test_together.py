@@ -7,8 +7,9 @@ import pytest
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Phase
 from auterity.engine.errors import NotFound, Rejected
-from auterity.providers.together.deployment import REMOVED, TogetherDeployment, _percent
+from auterity.providers.together.deployment import TogetherDeployment
 from auterity.providers.together.params import TogetherDeploymentParams
+from auterity.providers.together.seen import REMOVED, percents
 from tests.conformance.harness import NAME, Harness
 from tests.conformance.rolling import BLUE_GREEN, CANARY, Roller, revisions_of, spec_of
 from tests.conformance.vendor import JSON, merged
@@ -180,9 +181,9 @@ def test_scaling_that_together_cannot_do_is_objected_to():
 
 
 def test_weights_of_any_sum_are_whole_percents():
-    assert _percent({"a": 7, "b": 3}, ["a", "b"]) == {"a": 70, "b": 30}
-    assert _percent({"a": 1, "b": 1, "c": 1}, ["a", "b", "c"]) == {"a": 34, "b": 33, "c": 33}
-    assert _percent({"gone": 1}, ["a"]) == {"a": 0}
+    assert percents({"a": 7, "b": 3}, ["a", "b"]) == {"a": 70, "b": 30}
+    assert percents({"a": 1, "b": 1, "c": 1}, ["a", "b", "c"]) == {"a": 34, "b": 33, "c": 33}
+    assert percents({"gone": 1}, ["a"]) == {"a": 0}
 
 
 async def test_a_key_of_an_organization_needs_a_project(

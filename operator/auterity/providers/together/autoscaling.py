@@ -1,11 +1,16 @@
 """How many replicas a deployment has, in the words of both sides."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from auterity.api.fields import seconds
 from auterity.api.model_deployment import Scaling, ScalingTarget
-from auterity.providers.together.params import TogetherDeploymentParams, TogetherMetric
+from auterity.providers.together.params import (
+    TogetherDeploymentParams,
+    TogetherMetric,
+    TogetherScalingPolicy,
+    TogetherScalingRules,
+)
 from auterity.transport.rest import JSON
 
 STOPPED: Final = {"minReplicas": 0, "maxReplicas": 0}
@@ -29,6 +34,18 @@ KINDS: Final = {
 }
 """What the target of each metric means; Together has it fixed."""
 
+WINDOWS: Final = {"scale_up_window": "scaleUpWindow", "scale_down_window": "scaleDownWindow"}
+RULES: Final = {"scale_up": "scaleUp", "scale_down": "scaleDown"}
+SELECT: Final = {
+    "Most": "SCALING_POLICY_SELECT_MAX",
+    "Least": "SCALING_POLICY_SELECT_MIN",
+    "Nothing": "SCALING_POLICY_SELECT_DISABLED",
+}
+POLICIES: Final = {
+    "Replicas": "SCALING_POLICY_TYPE_PODS",
+    "Percent": "SCALING_POLICY_TYPE_PERCENT",
+}
+
 
 def autoscaling_of(want: TogetherDeploymentParams) -> JSON:
     """All of it, for a new deployment."""
@@ -36,15 +53,15 @@ def autoscaling_of(want: TogetherDeploymentParams) -> JSON:
     body = {
         **_bounds(want),
         "scaleToZeroWindow": _protobuf(want.scaling.to_zero_after),
-        "scaleUpWindow": _protobuf(want.scale_up_window),
-        "scaleDownWindow": _protobuf(want.scale_down_window),
         "scalingMetrics": metrics,
+        **{name: _protobuf(getattr(want, field)) for field, name in WINDOWS.items()},
+        **{name: _rules(getattr(want, field)) for field, name in RULES.items()},
     }
     return {name: value for name, value in body.items() if value}
 
 
 def autoscaling_changes(
-    want: TogetherDeploymentParams, has: JSON, changed: Iterable[str]
+    want: TogetherDeploymentParams, has: JSON, changed: Collection[str]
 ) -> tuple[JSON, list[str]]:
     """What of it has to change, and the update mask: what is named only there is cleared."""
     paths = {path for path in changed if path.partition(".")[0] in ("scaling", "metrics")}
@@ -57,13 +74,14 @@ def autoscaling_changes(
     if any(path.startswith(("scaling.target", "metrics.")) for path in paths):
         kept = {one["name"]: one for one in has.get("scalingMetrics") or ()}
         body["scalingMetrics"] = _metrics(want, kept, paths)
-    for field, name in (
-        ("scale_up_window", "scaleUpWindow"),
-        ("scale_down_window", "scaleDownWindow"),
-    ):
+    for field, name in WINDOWS.items():
         if field in changed:
             body[name] = _protobuf(getattr(want, field))
     mask = [f"autoscaling.{name}" for name in body]
+    for field, name in RULES.items():
+        if any(path.partition(".")[0] == field for path in changed):
+            rules = body[name] = _rules(getattr(want, field))
+            mask += [f"autoscaling.{name}.{part}" for part in rules]
     return {name: value for name, value in body.items() if value is not None}, mask
 
 
@@ -86,8 +104,8 @@ def scaling_seen(deployment: JSON) -> JSON:
     return {
         "scaling": Scaling.model_construct(set(scaling), **scaling),
         "metrics": [_metric_seen(one) for name, one in metrics.items() if name not in TARGETS_SEEN],
-        "scale_up_window": has.get("scaleUpWindow"),
-        "scale_down_window": has.get("scaleDownWindow"),
+        **{field: has.get(name) for field, name in WINDOWS.items()},
+        **{field: _rules_seen(has.get(name) or {}) for field, name in RULES.items()},
     }
 
 
@@ -132,6 +150,38 @@ def _metric(name: str, target: float, percentile: str | None = None) -> JSON:
 def _metric_seen(told: JSON) -> TogetherMetric:
     fields = {name: told[name] for name in ("name", "target", "percentile") if name in told}
     return TogetherMetric.model_construct(set(fields), **fields)
+
+
+def _rules(want: TogetherScalingRules | None) -> JSON:
+    """What is declared: the rest stays as it is."""
+    rules: JSON = {}
+    if want is not None and want.policies is not None:
+        rules["policies"] = [
+            {
+                "type": POLICIES[one.type],
+                "value": one.value,
+                "periodSeconds": one.period_seconds,
+            }
+            for one in want.policies
+        ]
+    if want is not None and want.select is not None:
+        rules["selectPolicy"] = SELECT[want.select]
+    return rules
+
+
+def _rules_seen(told: JSON) -> TogetherScalingRules:
+    kinds = {word: name for name, word in POLICIES.items()}
+    selects = {word: name for name, word in SELECT.items()}
+    policies = [
+        TogetherScalingPolicy.model_construct(
+            type=kinds.get(one["type"], one["type"]),
+            value=one["value"],
+            period_seconds=one["periodSeconds"],
+        )
+        for one in told.get("policies") or ()
+    ]
+    select: Any = selects.get(told.get("selectPolicy", ""))
+    return TogetherScalingRules.model_construct(policies=policies, select=select)
 
 
 def _protobuf(duration: str | None) -> str | None:

@@ -38,7 +38,9 @@ class TogetherConnection(RestConnector):
         who = await session.call("GET", "/v3/whoami")
         project = who.get("project") or {}
         organization = (who.get("organization") or {}).get("name")
-        told = f"project {project['name']} ({project['slug']})" if project else who["type"]
+        told = str(who.get("type", "an API key"))
+        if project:
+            told = f"project {project['name']} ({project['slug']})"
         return Identity(f"{told} of {organization}" if organization else told)
 
     def failure(self, answer: http.Answer) -> Failure | None:

@@ -4,35 +4,40 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from auterity.api.model_deployment import ModelSource
 from auterity.api.rollout import Probe
-from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
+from auterity.engine.contract import Answer, Observed, Phase, Provider
 from auterity.engine.errors import Busy, Conflict, NotFound, Rejected, Unavailable
 from auterity.providers.together.autoscaling import (
     STOPPED,
     TARGETS,
     autoscaling_changes,
     autoscaling_of,
-    scaling_seen,
-    stops_by_itself,
 )
 from auterity.providers.together.connection import TogetherConnection, TogetherSession
 from auterity.providers.together.params import MODEL, TogetherDeploymentParams, TogetherPlacement
+from auterity.providers.together.seen import (
+    AT_REST,
+    CONSTRAINT,
+    REMOVED,
+    VISIBILITY,
+    bare,
+    name_of,
+    percents,
+    removed,
+    revision_of,
+    shadows,
+    state_of,
+)
 from auterity.transport.rest import JSON
 
-REMOVED: Final = "removed-"
-"""What the names of deployments begin with that are stopped in order to be deleted."""
 CHAT: Final = "chat/completions"
-ALL: Final = 100
-VISIBILITY: Final = {"Private": "VISIBILITY_PRIVATE", "Internal": "VISIBILITY_INTERNAL"}
-CONSTRAINT: Final = {"Required": "ENFORCEMENT_REQUIRED", "Preferred": "ENFORCEMENT_PREFERRED"}
 LIMITS: Final = {
     "inactiveTimeout": "inactive_timeout",
     "maxConcurrentRequestsPerReplica": "max_concurrent_requests_per_replica",
 }
-AT_REST: Final = ("STOPPED", "FAILED")
 
 
 class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
@@ -81,8 +86,8 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
             "Together does not say that a request starts it again; an edit of scaling does."
         ),
         (
-            "What is stopped for want of requests, by toZeroAfter or inactiveTimeout, is left so. "
-            "What someone else has stopped is started again."
+            "With toZeroAfter or inactiveTimeout a deployment that has stopped is left so, whoever "
+            "has stopped it. Without them it is started again."
         ),
         (
             "A deployment that goes is stopped first, under a name that begins with removed-, and "
@@ -117,9 +122,9 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
 
     async def locate(self, want: TogetherDeploymentParams) -> str | None:
         path = await self.session.under_project("endpoints")
-        wanted = _bare(want.name)
+        wanted = bare(want.name)
         async for endpoint in self.session.pages(path, filter=f"name:{json.dumps(wanted)}"):
-            if _bare(endpoint["name"]) == wanted:
+            if bare(endpoint["name"]) == wanted:
                 return str(endpoint["id"])
         return None
 
@@ -156,7 +161,7 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
         if not changed - {"visibility"}:
             return
         for one in await self._deployments(id):
-            if _removed(one) or _shadows(one):
+            if removed(one) or shadows(one):
                 continue
             autoscaling, mask = autoscaling_changes(want, one["autoscaling"], changed)
             body: JSON = {"autoscaling": autoscaling} if mask else {}
@@ -195,11 +200,11 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
         try:
             await self.session.call("POST", path, json=body)
         except Conflict:
-            if all(_name(one) != want.revision for one in await self._deployments(id)):
+            if all(name_of(one) != want.revision for one in await self._deployments(id)):
                 raise
 
     async def set_traffic(self, id: str, weights: Mapping[str, int]) -> None:
-        ids = {_name(one): one["id"] for one in await self._deployments(id)}
+        ids = {name_of(one): one["id"] for one in await self._deployments(id)}
         if missing := [name for name, weight in weights.items() if weight and name not in ids]:
             raise Busy(f"deployment {missing[0]} is no longer there")
         split = [
@@ -211,7 +216,7 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
 
     async def remove_revision(self, id: str, revision: str) -> None:
         for one in await self._deployments(id):
-            if _name(one) == revision:
+            if name_of(one) == revision:
                 await self._remove(id, one)
 
     async def probe(self, id: str, request: Probe, revision: str | None) -> Answer:
@@ -251,14 +256,14 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
                 query = {"updateMask": "name,autoscaling.minReplicas,autoscaling.maxReplicas"}
                 body = {"name": name, "autoscaling": STOPPED}
                 await self.session.call("PATCH", path, params=query, json=body)
-            elif _state(deployment) in AT_REST:
+            elif state_of(deployment) in AT_REST:
                 await self.session.call("DELETE", path)
 
     def _seen(self, endpoint: JSON, deployments: list[JSON]) -> Observed[TogetherDeploymentParams]:
         name, inference = endpoint["name"], self.session.inference
         visible = {told: name for name, told in VISIBILITY.items()}.get(endpoint["visibility"])
-        live = [one for one in deployments if not _shadows(one)]
-        weights = _percent(
+        live = [one for one in deployments if not shadows(one)]
+        weights = percents(
             {one["deploymentId"]: one["weight"] for one in endpoint.get("trafficSplit") or ()},
             [one["id"] for one in live],
         )
@@ -281,7 +286,7 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
                     f"-H 'Content-Type: application/json' -d '{json.dumps(request)}'"
                 ),
             },
-            revisions=[_revision(one, weights[one["id"]]) for one in live],
+            revisions=[revision_of(one, weights[one["id"]]) for one in live],
         )
 
 
@@ -293,79 +298,6 @@ def _limits(want: TogetherDeploymentParams) -> JSON:
         # A 64-bit number, which protobuf's JSON has as text.
         limits["maxConcurrentRequestsPerReplica"] = str(want.max_concurrent_requests_per_replica)
     return limits
-
-
-def _revision(deployment: JSON, weight: int) -> Revision[TogetherDeploymentParams]:
-    model, _, version = deployment["model"].partition("/revisions/")
-    phase, message = _phase(deployment)
-    return Revision(
-        name=_name(deployment),
-        weight=weight,
-        phase=phase,
-        message=message,
-        actual=TogetherDeploymentParams.seen(
-            model=ModelSource.told(model, version=version or None),
-            config=deployment["config"],
-            placement=_placement_seen(deployment.get("placement")),
-            inactive_timeout=deployment.get("inactiveTimeout") or 0,
-            **scaling_seen(deployment),
-        ),
-    )
-
-
-def _phase(deployment: JSON) -> tuple[Phase, str | None]:
-    status, state = deployment["status"], _state(deployment)
-    serving = (status.get("readyReplicas") or 0) > 0
-    told = f"deployment {_name(deployment)} is {state}"
-    if status.get("message"):
-        told = f"{told}: {status['message']}"
-    phase = Phase.PENDING
-    if _removed(deployment):
-        # Once it is at rest it has to be deleted: whatever failed is removed.
-        phase = Phase.FAILED if state in AT_REST else Phase.DELETING
-    elif state == "FAILED":
-        phase = Phase.FAILED
-    elif state == "READY" or (state in ("SCALING", "DEGRADED") and serving):
-        return Phase.READY, None
-    elif state in ("STOPPED", "STOPPING") and (
-        stops_by_itself(deployment) or not deployment["autoscaling"].get("maxReplicas")
-    ):
-        phase = Phase.READY
-    return phase, told
-
-
-def _state(deployment: JSON) -> str:
-    return str(deployment["status"]["state"]).removeprefix("DEPLOYMENT_STATE_")
-
-
-def _bare(name: str) -> str:
-    """A name without project and endpoint, which Together puts before it."""
-    return name.rpartition("/")[2]
-
-
-def _name(deployment: JSON) -> str:
-    return _bare(deployment["name"])
-
-
-def _removed(deployment: JSON) -> bool:
-    return _name(deployment).startswith(REMOVED)
-
-
-def _shadows(deployment: JSON) -> bool:
-    return bool(deployment["trafficMode"] == "TRAFFIC_MODE_SHADOW")
-
-
-def _percent(weights: Mapping[str, float], ids: list[str]) -> dict[str, int]:
-    """Weights of any sum as whole percents that are 100 together, or 0 if nothing has any."""
-    held = {id: weights.get(id, 0) for id in ids}
-    total = sum(held.values())
-    if not total:
-        return dict.fromkeys(ids, 0)
-    exact = {id: weight * ALL / total for id, weight in held.items()}
-    found = {id: int(share) for id, share in exact.items()}
-    for id in sorted(ids, key=lambda id: (found[id] - exact[id], id))[: ALL - sum(found.values())]:
-        found[id] += 1
-    return found
 
 
 def _no_path(reference: str | None) -> str | None:
@@ -392,19 +324,3 @@ def _placement(want: TogetherPlacement) -> JSON:
     if want.hipaa is not None:
         inline["compliancePolicy"] = {"hipaa": want.hipaa}
     return {"inline": inline}
-
-
-def _placement_seen(told: JSON | None) -> TogetherPlacement | None:
-    if not told:
-        return None
-    if told.get("profile"):
-        return TogetherPlacement.model_construct({"profile"}, profile=told["profile"])
-    inline = told["inline"]
-    by_word = {word: name for name, word in CONSTRAINT.items()}
-    fields: dict[str, Any] = {
-        "regions": set(inline.get("regions") or ()),
-        "hipaa": bool((inline.get("compliancePolicy") or {}).get("hipaa")),
-    }
-    if inline.get("constraint"):
-        fields["constraint"] = by_word.get(inline["constraint"], inline["constraint"])
-    return TogetherPlacement.model_construct(set(fields), **fields)

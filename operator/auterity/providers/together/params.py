@@ -63,6 +63,27 @@ class TogetherMetric(Model):
     creation."""
 
 
+class TogetherScalingPolicy(Model):
+    """How many replicas may come or go within a time."""
+
+    type: Literal["Replicas", "Percent"]
+    """What value counts: replicas, or percent of those at the start of the time."""
+    value: Annotated[int, Field(ge=1, le=1000)]
+    """How many."""
+    period_seconds: Annotated[int, Field(ge=1, le=1800)]
+    """The time."""
+
+
+class TogetherScalingRules(Model):
+    """How fast the number of replicas may change in one direction."""
+
+    policies: Annotated[list[TogetherScalingPolicy] | None, Field(max_length=8)] = None
+    """What may change within which time; Together's defaults if left out."""
+    select: Literal["Most", "Least", "Nothing"] | None = None
+    """Which of the policies counts: the one that allows the most, or the least. With Nothing the
+    number does not change in this direction."""
+
+
 class TogetherDeploymentParams(ModelDeployment):
     """A dedicated endpoint at Together AI; each revision is a deployment of it."""
 
@@ -85,6 +106,10 @@ class TogetherDeploymentParams(ModelDeployment):
     scale_down_window: Annotated[Duration | None, UNVERSIONED] = None
     """How long fewer replicas must be called for until some are removed; 5m if left out at
     creation."""
+    scale_up: Annotated[TogetherScalingRules | None, UNVERSIONED] = None
+    """How fast replicas are added."""
+    scale_down: Annotated[TogetherScalingRules | None, UNVERSIONED] = None
+    """How fast replicas are removed."""
     metrics: Annotated[
         list[TogetherMetric] | None, Keyed("name"), Field(max_length=8), UNVERSIONED
     ] = None

@@ -133,7 +133,7 @@ class TogetherTuning(Provider[TogetherTuningParams, TogetherSession]):
         return found
 
     async def locate(self, want: TogetherTuningParams) -> str | None:
-        suffix = _suffix(want)
+        suffix = suffix_of(want)
         listed = await self.session.call("GET", JOBS)
         found = [
             job["id"]
@@ -236,7 +236,7 @@ def _body(want: TogetherTuningParams) -> JSON:
         "validation_file": want.validation_data,
         "n_epochs": want.epochs,
         "random_seed": want.seed,
-        "suffix": _suffix(want),
+        "suffix": suffix_of(want),
     }
     if want.method is not None:
         extra = {"train_on_inputs": "auto"} if want.method is Method.SUPERVISED else {}
@@ -256,7 +256,8 @@ def _body(want: TogetherTuningParams) -> JSON:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _suffix(want: TogetherTuningParams) -> str:
+def suffix_of(want: TogetherTuningParams) -> str:
+    """What the name of the model ends in, and the job is found by."""
     digest = sha256(want.name.encode()).hexdigest()[:8]
     return f"{(want.model_name or want.name)[: LONGEST_SUFFIX - 9].rstrip('-')}-{digest}"
 
