@@ -14,7 +14,9 @@ from auterity.cli import main
 from auterity.providers import catalogue
 from auterity.runtime import app
 found = catalogue()
-modules = sorted({name.split(".")[0] for name in sys.modules})
+# Google's packages put an empty namespace into every interpreter.
+loaded = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
+modules = sorted({name.split(".")[0] for name in loaded})
 print(json.dumps({"providers": len(found), "modules": modules}))
 """
 
