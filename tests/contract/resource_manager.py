@@ -42,7 +42,7 @@ BESIDE: JSON = {
                             "required": ["client_id", "scope", "grant_type"],
                             "properties": {
                                 "client_id": TEXT,
-                                "scope": {"type": "string", "pattern": r"^https://.+/\.default$"},
+                                "scope": {"type": "string", "pattern": r"^https?://.+/\.default$"},
                                 "grant_type": {"enum": ["client_credentials"]},
                                 "client_secret": TEXT,
                                 "client_assertion": TEXT,

@@ -55,6 +55,8 @@ class Azure:
         self.operations: dict[str, JSON] = {}
         self.breaks: tuple[str, str] | None = None
         """Code and text that the next operation fails with."""
+        self.audience = MANAGEMENT
+        """Scope of the tokens that Resource Manager takes."""
         self.trusted: str | None = None
         """The token of a service account that the application trusts."""
         self._numbers = itertools.count(1)
@@ -90,7 +92,7 @@ class Azure:
         if request.path.endswith("/oauth2/v2.0/token"):
             return None
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        wanted = MANAGEMENT
+        wanted = self.audience
         if request.path.startswith("/openai/"):
             wanted = COGNITIVE
         elif request.path == "/score":

@@ -136,7 +136,7 @@ class AzureConnection(Connector):
     cloud: Literal["Public", "USGovernment", "China"] = "Public"
     """Which of Azure's clouds it is."""
     endpoints: Endpoints = Field(default_factory=Endpoints)
-    """Endpoints used instead of the cloud's own."""
+    """Endpoints used instead of the cloud's own; for connections with a clientSecret only."""
 
     async def open(self, access: Access) -> "AzureSession":
         if self.client_secret is not None:
@@ -146,6 +146,12 @@ class AzureConnection(Connector):
             raise Rejected(
                 "there is no clientSecret, and the operator lends its own workload identity only "
                 "to ClusterConnections (or to all with --lend-identity)"
+            )
+        elif any(value is not None for _, value in self.endpoints):
+            # Whoever answers there would have the operator's own tokens.
+            raise Rejected(
+                "endpoints are for connections with a clientSecret: the operator's own identity is "
+                "shown to Azure alone"
             )
         return AzureSession(access.door, self, allow_insecure=access.allow_insecure)
 

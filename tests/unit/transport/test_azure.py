@@ -1,6 +1,7 @@
 """What Azure's answers mean, who may lend what, and how tokens are had."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,17 @@ from auterity.engine import errors
 from auterity.engine.calls import Door
 from auterity.engine.contract import Access
 from auterity.engine.limits import Budget
-from auterity.transport.azure import AzureConnection, AzureSession, refusal, tags_after, user_tags
+from auterity.transport.azure import (
+    CLOUDS,
+    AzureConnection,
+    AzureSession,
+    refusal,
+    tags_after,
+    user_tags,
+)
 from auterity.transport.http import Answer
 from tests.conformance.cluster import MemoryCluster, Recorder
-from tests.fakes.azure import GROUP, SECRET, Azure, connection
+from tests.fakes.azure import CLIENT, GROUP, SECRET, TENANT, Azure, connection
 from tests.fakes.azure_openai import Accounts
 
 VERSION = "2025-09-01"
@@ -133,17 +141,33 @@ async def test_the_operators_identity_is_lent_to_nobody_by_default(azure: Azure)
         await opened(azure, clientSecret=None)
 
 
+@pytest.fixture
+def public_cloud(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = azure.server.url
+    cloud = replace(CLOUDS["Public"], login=url, management=url)
+    monkeypatch.setitem(CLOUDS, "Public", cloud)
+    azure.audience = f"{url}/.default"
+
+
+def without_secret(**more: Any) -> AzureConnection:
+    own: dict[str, Any] = {
+        "clientSecret": None,
+        "clientId": None,
+        "tenantId": None,
+        "endpoints": {},
+    }
+    return AzureConnection.model_validate(connection(None) | own | more)
+
+
 async def test_the_token_of_the_service_account_is_read_anew(
-    azure: Azure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    azure: Azure, public_cloud: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
     token.write_text("first-assertion")
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(token))
-    monkeypatch.setenv("AZURE_CLIENT_ID", "66666666-7777-4888-8999-aaaaaaaaaaaa")
-    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-2222-4333-8444-555555555555")
-    own = {"clientSecret": None, "clientId": None, "tenantId": None}
-    declared = AzureConnection.model_validate(connection(azure.server.url) | own)
-    session = await declared.open(access(lends_identity=True))
+    monkeypatch.setenv("AZURE_CLIENT_ID", CLIENT)
+    monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
+    session = await without_secret().open(access(lends_identity=True))
     azure.trusted = "second-assertion"
     with pytest.raises(errors.Unauthorized, match="AADSTS700213"):
         await session.verify()
@@ -153,14 +177,20 @@ async def test_the_token_of_the_service_account_is_read_anew(
 
 
 async def test_without_a_workload_identity_it_is_told_how_to_give_one(
-    azure: Azure, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("AZURE_FEDERATED_TOKEN_FILE", raising=False)
-    declared = AzureConnection.model_validate(connection(azure.server.url) | {"clientSecret": None})
-    session = await declared.open(access(lends_identity=True))
+    session = await without_secret().open(access(lends_identity=True))
     with pytest.raises(errors.Unauthorized, match=r"azure\.workload\.identity/use"):
         await session.verify()
     await session.close()
+
+
+@pytest.mark.parametrize("name", ["login", "management", "openAI"])
+async def test_the_operators_identity_is_shown_to_azure_alone(name: str) -> None:
+    declared = without_secret(endpoints={name: "https://elsewhere.example"})
+    with pytest.raises(errors.Rejected, match="shown to Azure alone"):
+        await declared.open(access(lends_identity=True))
 
 
 async def test_metadata_addresses_are_refused_also_where_azure_tells_them(azure: Azure) -> None:
