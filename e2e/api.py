@@ -18,6 +18,8 @@ PLURALS = {
     "VectorIndex": "vectorindexes",
     "Connection": "connections",
     "ClusterConnection": "clusterconnections",
+    "ModelDeployment": "modeldeployments",
+    "ModelRoute": "modelroutes",
 }
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 

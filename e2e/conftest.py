@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,12 @@ from pytest_kubernetes.providers.base import AClusterManager
 
 from auterity.providers.catalogue import Catalogue, catalogue
 from e2e.api import Api, Witness
+from e2e.fleet import FleetDeployment, SoloDeployment
 from e2e.network import Network
 from e2e.numbered import NumberedIndex
 from e2e.operator_process import OperatorProcess, installed_package
+from e2e.person import Person
+from e2e.replicas import Start
 from e2e.team import Team
 from e2e.vendors import Vendors
 from tests.example.provider import ExampleIndex
@@ -170,7 +174,7 @@ def installation(
     network = Network(there.port) if there.hostname == HOST and there.port else None
     if network is not None:
         network.start()
-    ours = (ExampleIndex, NumberedIndex)
+    ours = (ExampleIndex, NumberedIndex, FleetDeployment, SoloDeployment)
     found: Catalogue = {**catalogue(), **{(p.kind, p.vendor): p for p in ours}}
     crds = "---\n".join(definitions(files(found)).values())
     cluster.kubectl("apply", "--server-side", "-f", "-", input=crds)
@@ -233,6 +237,38 @@ def operator(the_operator: OperatorProcess, told: list[str]) -> Iterator[Operato
     yield the_operator
     if the_operator.alive:
         told.append(the_operator.metrics_text())
+
+
+@pytest.fixture
+def start(
+    installation: Installation, the_operator: OperatorProcess, told: list[str]
+) -> Iterator[Start]:
+    """Starts a replica; all are gone when the test ends, and nobody else is there before."""
+    the_operator.kill()
+    installation.cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
+    started: list[OperatorProcess] = []
+
+    def start(
+        among: Installation = installation, rights: str = "replicated-auterity"
+    ) -> OperatorProcess:
+        account = installation.rights(rights)
+        new = among.operator(f"replica-{time.monotonic_ns()}", account)
+        started.append(new)
+        new.start()
+        return new
+
+    yield start
+    for each in started:
+        if each.alive:
+            told.append(each.metrics_text())
+        each.kill()
+    installation.cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
+
+
+@pytest.fixture
+def person(cluster: Cluster, installation: Installation, vendors: Vendors) -> Person:
+    program = cluster.kubectl.program
+    return Person(program, cluster.kubeconfig, installation.packages, vendors.secrets)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,12 @@ from tools.loopback import HOST, answers, free_port, request
 from tools.process import Process
 
 ROOT = Path(__file__).parents[1]
-PROVIDERS = "[auterity.providers]\nexample = tests.example.provider\nnumbered = e2e.numbered\n"
+PROVIDERS = """\
+[auterity.providers]
+example = tests.example.provider
+numbered = e2e.numbered
+fleet = e2e.fleet
+"""
 
 
 def installed_package(folder: Path) -> Path:

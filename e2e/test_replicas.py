@@ -2,7 +2,6 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
@@ -11,51 +10,16 @@ import pytest
 
 from auterity.runtime.shards import owner
 from e2e.api import JSON
-from e2e.conftest import SYSTEM, Cluster, Installation
+from e2e.conftest import Cluster, Installation
 from e2e.kstatus import Kstatus, kstatus
 from e2e.network import Network
 from e2e.operator_process import OperatorProcess
+from e2e.replicas import Start, agree
 from e2e.team import Team
 from e2e.vendors import Account, Vendors
 
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
 TAKEN_OVER_WITHIN = 15.0
-Start = Callable[..., OperatorProcess]
-
-
-@pytest.fixture
-def start(installation: Installation, the_operator: OperatorProcess, told) -> Iterator[Start]:
-    """Starts a replica; all are gone when the test ends, and nobody else is there before."""
-    the_operator.kill()
-    installation.cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
-    started: list[OperatorProcess] = []
-
-    def start(
-        among: Installation = installation, rights: str = "replicated-auterity"
-    ) -> OperatorProcess:
-        account = installation.rights(rights)
-        new = among.operator(f"replica-{time.monotonic_ns()}", account)
-        started.append(new)
-        new.start()
-        return new
-
-    yield start
-    for each in started:
-        if each.alive:
-            told.append(each.metrics_text())
-        each.kill()
-    installation.cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
-
-
-def _agree(*replicas: OperatorProcess, seconds: float = 30) -> float:
-    """Wait until all these and no others share the objects; how long it took."""
-    begun = time.monotonic()
-    for each in replicas:
-        each.wait_until_ready()
-    while any(each.metric("auterity_replicas") != len(replicas) for each in replicas):
-        assert time.monotonic() - begun < seconds, "the replicas do not agree"
-        time.sleep(0.1)
-    return time.monotonic() - begun
 
 
 def _declare(team: Team, count: int, value: int = 0) -> None:
@@ -121,7 +85,7 @@ def test_each_has_a_share_and_what_a_lost_one_had_is_taken_over(
     vendors: Vendors, new_team, start: Start, figure
 ):
     first, second, third = start(), start(), start()
-    agreed = _agree(first, second, third)
+    agreed = agree(first, second, third)
     team, account = new_team(), vendors.open("numbered")
     team.connect(account, direct=True, rateLimit=UNLIMITED)
     _declare(team, 60)
@@ -143,7 +107,7 @@ def test_each_has_a_share_and_what_a_lost_one_had_is_taken_over(
     wanted |= dict.fromkeys(theirs, 1)
     killed = _until_held(account, wanted)
     assert killed < TAKEN_OVER_WITHIN
-    _agree(first, second)
+    agree(first, second)
 
     theirs = _shares(team, first, second)[second.name]
     begun = time.monotonic()
@@ -167,7 +131,7 @@ def test_a_paused_one_makes_no_call_once_another_has_begun(
     vendors: Vendors, new_team, start: Start, figure
 ):
     first, paused = start(), start()
-    _agree(first, paused)
+    agree(first, paused)
     team, account = new_team(), vendors.open("numbered")
     team.connect(account, direct=True, rateLimit=UNLIMITED)
     account.ask("latency", 1.0)
@@ -187,7 +151,7 @@ def test_a_paused_one_makes_no_call_once_another_has_begun(
         resumed = time.time()
         paused.resume()
     _until_held(account, wanted)
-    _agree(first, paused)
+    agree(first, paused)
     met_again = _sees(first, paused.name, resumed)
     calls = account.calls()
     late = [c for c in calls if c.replica == paused.name and resumed < c.at < met_again]
@@ -219,7 +183,7 @@ def test_a_rolling_update_loses_nothing_and_makes_nothing_twice(
     vendors: Vendors, new_team, start: Start, figure
 ):
     old = [start(), start()]
-    _agree(*old)
+    agree(*old)
     team, account = new_team(), vendors.open("numbered")
     team.connect(account, direct=True, rateLimit=UNLIMITED)
     account.ask("latency", 0.05)
@@ -259,7 +223,7 @@ def test_a_rolling_update_loses_nothing_and_makes_nothing_twice(
         work(1.5)
     settled = _until_held(account, wanted, seconds=20)
     _until_current(team, len(wanted))
-    _agree(*replicas)
+    agree(*replicas)
     posts = sum(call.method == "POST" for call in account.calls())
     assert posts <= made
     assert posts >= len(wanted)
@@ -274,7 +238,7 @@ def test_together_they_keep_to_the_connections_budget(
     vendors: Vendors, new_team, start: Start, figure
 ):
     first, second = start(), start()
-    _agree(first, second)
+    agree(first, second)
     team, account = new_team(), vendors.open("numbered")
     team.connect(account, direct=True, rateLimit={"perSecond": 20, "burst": 4, "concurrent": 10})
     _declare(team, 70)
@@ -296,7 +260,7 @@ def test_together_they_keep_to_the_connections_budget(
 
 def test_new_credentials_are_taken_up_by_all(vendors: Vendors, new_team, start: Start, figure):
     first, second = start(), start()
-    _agree(first, second)
+    agree(first, second)
     team, account = new_team(), vendors.open("numbered")
     team.connect(account, direct=True, rateLimit=UNLIMITED)
     _declare(team, 20)
@@ -336,7 +300,7 @@ def test_what_another_let_go_of_unseen_is_not_made_anew(
     network.start()
     try:
         first, cut_off = start(), start(replace(installation, network=network), "cut-off-auterity")
-        _agree(first, cut_off)
+        agree(first, cut_off)
         team, account = new_team(), vendors.open("numbered")
         team.connect(account, direct=True, rateLimit=UNLIMITED)
         _declare(team, 12)
@@ -351,9 +315,9 @@ def test_what_another_let_go_of_unseen_is_not_made_anew(
         cluster.controlplane.restart_apiserver()
         network.mend()
         posts = account.ask("requests", "POST")
-        _agree(first, cut_off)
+        agree(first, cut_off)
         first.kill()
-        _agree(cut_off)
+        agree(cut_off)
         time.sleep(2.0)
         assert account.ask("requests", "POST") == posts
         assert set(account.holds()) == _objects(team).keys()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from e2e.fleet_vendor import Fleet, Solo
 from tests.conformance.faults import Fault, FaultProxy
 from tests.example.vendor import Example
 from tests.fakes.server import FakeServer
@@ -86,11 +87,19 @@ class Numbered:
         return web.json_response(index)
 
 
+STAND_INS: dict[str, Any] = {
+    "example": Example,
+    "numbered": Numbered,
+    "fleet": Fleet,
+    "solo": Solo,
+}
+
+
 class _Account:
     """One stand-in, the faults before it, and what tests may ask of both."""
 
     def __init__(self, vendor: str) -> None:
-        self.stand_in: Any = Example() if vendor == "example" else Numbered()
+        self.stand_in: Any = STAND_INS[vendor]()
         self.proxy = FaultProxy()
         self.tokens = [f"tok-{secrets.token_hex(12)}"]
         self.indiscreet = False

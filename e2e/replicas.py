@@ -1,0 +1,20 @@
+"""Several replicas of the operator."""
+
+import time
+from collections.abc import Callable
+
+from e2e.operator_process import OperatorProcess
+
+Start = Callable[..., OperatorProcess]
+"""Starts a replica: the fixture `start`."""
+
+
+def agree(*replicas: OperatorProcess, seconds: float = 30) -> float:
+    """Wait until all these and no others share the objects; how long it took."""
+    begun = time.monotonic()
+    for each in replicas:
+        each.wait_until_ready()
+    while any(each.metric("auterity_replicas") != len(replicas) for each in replicas):
+        assert time.monotonic() - begun < seconds, "the replicas do not agree"
+        time.sleep(0.1)
+    return time.monotonic() - begun
