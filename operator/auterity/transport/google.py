@@ -192,7 +192,9 @@ class GoogleSession(Session):
                 timeout=TIMEOUT,
             )
             answered = _answer_of(answer)
-            if answer.status_code in (401, 403, 404, 429) and _is_googles(answered):
+            # A container may answer with the same; Google tells how long to wait.
+            told = _is_googles(answered) or "retry-after" in answer.headers
+            if answer.status_code in (401, 403, 404, 429) and told:
                 raise refusal(answered, "sending a request")
             return Answered(answer.status_code, answer.text[:LONGEST_BODY])
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from auterity.api.model_deployment import Scaling, ScalingTarget
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
 from auterity.engine.errors import Busy, NotFound, Rejected
@@ -17,7 +16,17 @@ from auterity.providers.vertex.models import (
     plain,
     source_of,
 )
-from auterity.providers.vertex.params import RequestLogging, VertexEndpointParams
+from auterity.providers.vertex.params import VertexEndpointParams
+from auterity.providers.vertex.resources import (
+    NO_ZERO,
+    logging_config,
+    logging_in,
+    metrics,
+    replicas,
+    resources,
+    same_scaling,
+    scaling_of,
+)
 from auterity.transport.google import (
     JSON,
     OUR_LABELS,
@@ -38,13 +47,7 @@ AFTER: Final = f"{OUR_LABELS}after"
 NEW: Final = "0"
 """What a model that is being deployed is called in the split of the traffic."""
 ALL: Final = 100
-METRICS: Final = {
-    "CPUUtilization": "aiplatform.googleapis.com/prediction/online/cpu/utilization",
-    "AcceleratorUtilization": "aiplatform.googleapis.com/prediction/online/accelerator/duty_cycle",
-    "InvocationsPerReplica": "aiplatform.googleapis.com/prediction/online/request_count",
-}
 NAME: Final = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,18}")
-NO_ZERO: Final = "Vertex AI does not scale to zero: scaling.min must be 1 or more"
 CONSOLE: Final = "https://console.cloud.google.com/vertex-ai/online-prediction"
 
 
@@ -145,7 +148,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             "labels": user_labels(labels),
             "dedicated_endpoint": endpoint.get("dedicatedEndpointEnabled", False),
             "kms_key": endpoint.get("encryptionSpec", {}).get("kmsKeyName"),
-            "request_logging": _logging_of(endpoint.get("predictRequestResponseLoggingConfig")),
+            "request_logging": logging_in(endpoint.get("predictRequestResponseLoggingConfig")),
         }
         if "DeployModel" not in running and await self._superseded(id, endpoint):
             fields["keep_superseded"] = True
@@ -173,7 +176,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
         if want.kms_key:
             endpoint["encryptionSpec"] = {"kmsKeyName": want.kms_key}
         if want.request_logging:
-            endpoint["predictRequestResponseLoggingConfig"] = _logging(want.request_logging)
+            endpoint["predictRequestResponseLoggingConfig"] = logging_config(want.request_logging)
         await self._call(
             "CreateEndpoint", parent=self.session.parent, endpointId=want.name, endpoint=endpoint
         )
@@ -193,7 +196,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
         labels = {k: v for k, v in labels.items() if k not in gone} | owner_labels(owner)
         fields: JSON = {"labels": labels}
         if "request_logging" in parts and want.request_logging:
-            fields["predictRequestResponseLoggingConfig"] = _logging(want.request_logging)
+            fields["predictRequestResponseLoggingConfig"] = logging_config(want.request_logging)
         if not changed or parts & {"labels", "request_logging"} or owner_of(before) != owner:
             await self._patch(endpoint, **fields)
         if "keep_superseded" in parts:
@@ -233,7 +236,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             if endpoint.get("labels", {}).get(DEPLOYING) == want.revision:
                 return
             raise Busy("another model is being deployed to the endpoint")
-        machine = _machine(want)
+        resources(want, {})  # What it refuses is refused before anything is uploaded.
         served = await self.models.serve(want, owner)
         if served is None:
             return
@@ -242,7 +245,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             "model": served.name,
             "displayName": want.revision,
             "enableAccessLogging": want.access_logging,
-            **_resources(want, {**served.machine, **machine}),
+            **resources(want, served.machine),
         }
         if want.service_account:
             deployed["serviceAccount"] = want.service_account
@@ -304,7 +307,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             **content_of(model),
         }
         if (scaled := dedicated or deployed.get("automaticResources")) is not None:
-            fields["scaling"] = _scaling_of(scaled)
+            fields["scaling"] = scaling_of(scaled)
         return Revision(
             _named(deployed),
             int(endpoint.get("trafficSplit", {}).get(deployed["id"], 0)),
@@ -339,13 +342,13 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
     async def _scale(self, endpoint: JSON, want: VertexEndpointParams) -> None:
         for one in _deployed(endpoint):
             kind = next((k for k in ("dedicatedResources", "automaticResources") if k in one), None)
-            if kind is None or _same_scaling(_scaling_of(one[kind]), want.scaling):
+            if kind is None or same_scaling(scaling_of(one[kind]), want.scaling):
                 continue
-            scaling = _replicas(want.scaling)
+            scaling = replicas(want.scaling)
             fields = ["minReplicaCount", "maxReplicaCount"]
             if kind == "dedicatedResources":
                 fields.append("autoscalingMetricSpecs")
-                scaling |= _metrics(want.scaling)
+                scaling |= metrics(want.scaling)
             await self._call(
                 "MutateDeployedModel",
                 endpoint=name_within(self.session, endpoint),
@@ -458,78 +461,3 @@ def _id(operation: JSON) -> str:
 
 def _project(endpoint: JSON) -> str:
     return str(endpoint["name"].split("/")[1])
-
-
-def _machine(want: VertexEndpointParams) -> JSON:
-    machine: JSON = {}
-    if want.hardware:
-        machine["machineType"] = want.hardware
-    if want.accelerator_type:
-        machine["acceleratorType"] = want.accelerator_type
-        machine["acceleratorCount"] = want.accelerator_count or 1
-    return machine
-
-
-def _resources(want: VertexEndpointParams, machine: JSON) -> JSON:
-    if want.scaling.min == 0:
-        raise Rejected(NO_ZERO)
-    if machine:
-        if want.hardware and not want.accelerator_type:
-            # Another machine than the recommended one has not its accelerators.
-            machine = {"machineType": want.hardware}
-        dedicated = {"machineSpec": machine, **_replicas(want.scaling), **_metrics(want.scaling)}
-        return {"dedicatedResources": dedicated | ({"spot": True} if want.spot else {})}
-    if "scaling" in want.model_fields_set:
-        return {"automaticResources": _replicas(want.scaling)}
-    return {}
-
-
-def _replicas(scaling: Scaling) -> JSON:
-    if scaling.min == 0:
-        raise Rejected(NO_ZERO)
-    return {"minReplicaCount": scaling.min, "maxReplicaCount": scaling.max or scaling.min}
-
-
-def _metrics(scaling: Scaling) -> JSON:
-    if (target := scaling.target) is None:
-        return {}
-    if target.metric not in METRICS:
-        known = ", ".join(sorted(METRICS))
-        raise Rejected(f"scaling.target.metric: Vertex AI knows {known}, not {target.metric}")
-    spec = {"metricName": METRICS[target.metric], "target": round(target.value)}
-    return {"autoscalingMetricSpecs": [spec]}
-
-
-def _scaling_of(resources: JSON) -> Scaling:
-    spec = next(iter(resources.get("autoscalingMetricSpecs", ())), None)
-    target = None
-    if spec is not None:
-        ours = {v: k for k, v in METRICS.items()}
-        metric: Any = ours.get(spec["metricName"], spec["metricName"])
-        target = ScalingTarget.model_construct(metric=metric, value=float(spec.get("target", 60)))
-    least = resources.get("minReplicaCount", 0)
-    most = resources.get("maxReplicaCount") or least
-    return Scaling.model_construct(min=least, max=most, target=target)
-
-
-def _same_scaling(has: Scaling, want: Scaling) -> bool:
-    wanted = want.target and (want.target.metric, round(want.target.value))
-    target = has.target and (has.target.metric, round(has.target.value))
-    return (has.min, has.max, target) == (want.min, want.max or want.min, wanted)
-
-
-def _logging(want: RequestLogging) -> JSON:
-    return {
-        "enabled": True,
-        "samplingRate": want.sampling_rate,
-        "bigqueryDestination": {"outputUri": want.destination},
-    }
-
-
-def _logging_of(told: JSON | None) -> RequestLogging | None:
-    if not told or not told.get("enabled"):
-        return None
-    return RequestLogging.model_construct(
-        destination=told.get("bigqueryDestination", {}).get("outputUri"),
-        sampling_rate=told.get("samplingRate", 1.0),
-    )
