@@ -163,3 +163,10 @@ def test_what_was_not_foreseen_is_told_without_what_it_quotes(monkeypatch, capsy
     told = capsys.readouterr().err
     assert "unforeseen: ValidationError: token: string_type" in told
     assert "hunter2" not in told
+
+
+def test_kinds_that_are_left_alone_are_named_as_they_are_called(run):
+    code, _, told = run("run", "--without-kind=Nonesuch")
+    assert code == 1
+    assert "no kind of integration is called Nonesuch; there are " in told
+    assert "ModelDeployment, ModelRoute" in told
