@@ -15,6 +15,7 @@ from typing import Any, Union, get_args, get_origin
 
 JSON = dict[str, Any]
 MACHINE_LEARNING = "azure.ai.ml._restclient.arm_ml_service"
+CLIENT = "MachineLearningServicesMgmtClient"
 COGNITIVE = "azure.mgmt.cognitiveservices"
 MONITOR = "azure.mgmt.monitor"
 

@@ -106,10 +106,17 @@ def _mended(value: Any) -> Any:
     return mended
 
 
-@cache
-def _document() -> JSON:
+def by_the_sdk(script: str, *args: str) -> JSON:
+    """What a script beside this one tells, run where Azure's SDKs are. Raises InstallError."""
     python = environments.install("azure") / "bin" / "python"
-    script = Path(__file__).with_name("azure_sdk.py")
-    told = subprocess.run([python, str(script)], capture_output=True, check=True)
+    path = Path(__file__).with_name(script)
+    told = subprocess.run([python, str(path), *args], capture_output=True, check=False)
+    if told.returncode:
+        raise RuntimeError(told.stderr.decode()[-2000:])
     document: JSON = json.loads(told.stdout)
     return document
+
+
+@cache
+def _document() -> JSON:
+    return by_the_sdk("azure_sdk.py")

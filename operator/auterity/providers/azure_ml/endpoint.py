@@ -76,7 +76,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
     )
     proof = (
         "against a stateful fake that holds requests against the models of azure-ai-ml 1.35 and "
-        "azure-mgmt-monitor 7.0"
+        "azure-mgmt-monitor 7.0, and that the former's REST client gets along with"
     )
     publishes = (
         ("url", "Where requests are sent."),

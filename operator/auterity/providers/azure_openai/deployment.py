@@ -94,7 +94,7 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
     )
     proof = (
         "against a stateful fake that holds requests against the models of "
-        "azure-mgmt-cognitiveservices 14.1"
+        "azure-mgmt-cognitiveservices 14.1, and that this client of Azure's gets along with"
     )
     publishes = (
         ("url", "Base URL of the OpenAI API; the same as openaiBaseUrl."),
