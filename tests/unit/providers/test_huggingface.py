@@ -112,6 +112,34 @@ async def test_tags_of_others_are_left_where_none_are_declared(harness: Harness,
     assert "by-hand" in api.endpoints[NAME]["tags"]
 
 
+async def test_what_others_have_changed_and_may_keep_is_left(harness: Harness, api: Endpoints):
+    id = await harness.make(driftPolicy="Report")
+    endpoint = api.endpoints[id]
+    endpoint["model"]["env"]["LOG_LEVEL"] = "debug"
+    endpoint["compute"]["scaling"]["maxReplica"] = 3
+    endpoint["compute"]["scaling"]["scaleToZeroTimeout"] = 60
+    assert (await harness.converge()).outcome == "Drifted"
+    env = [{"name": "MAX_TOKENS", "value": "9"}, *SPEC["environment"][1:]]
+    patch = {"environment": env, "scaling": {"min": 1, "toZeroAfter": None}}
+    harness.apply(merged(SPEC, patch), driftPolicy="Report")
+    assert (await harness.converge()).outcome == "Drifted", harness.ready
+    assert api.endpoints[id]["model"]["env"] == {"MAX_TOKENS": "9", "LOG_LEVEL": "debug"}
+    scaling = api.endpoints[id]["compute"]["scaling"]
+    assert (scaling["minReplica"], scaling["maxReplica"]) == (1, 3)
+    assert scaling["scaleToZeroTimeout"] == 60
+
+
+async def test_a_variable_that_becomes_a_secret_is_no_longer_told(harness: Harness, api: Endpoints):
+    id = await harness.make()
+    env = [*SPEC["environment"], {"name": "API_KEY", "value": "still-in-the-open"}]
+    assert await applied(harness, {"environment": env}) == "Ready"
+    source = {"secretKeyRef": {"name": "model", "key": "key"}}
+    env = [*SPEC["environment"], {"name": "API_KEY", **source}]
+    assert await applied(harness, {"environment": env}) == "Ready"
+    assert "API_KEY" not in api.endpoints[id]["model"]["env"]
+    assert api.secrets[id]["API_KEY"] == HuggingFace.secrets["model"]["key"]
+
+
 async def test_what_was_called_protected_is_authenticated(harness: Harness, api: Endpoints):
     id = await harness.make()
     api.endpoints[id]["type"] = "protected"

@@ -71,6 +71,20 @@ async def test_only_a_change_makes_a_release(harness: Harness, account: Account)
     assert (release["number"], release["configuration"]["max_instances"]) == (2, 4)
 
 
+async def test_what_others_have_changed_and_may_keep_is_left(harness: Harness, account: Account):
+    id = await harness.make(driftPolicy="Report")
+    account.change(id, {"hardware": "gpu-h100", "min_instances": 2})
+    assert (await harness.converge()).outcome == "Drifted"
+    edited = merged(ReplicateDeployments.spec, {"scaling": {"max": 4}})
+    harness.apply(edited, driftPolicy="Report")
+    assert (await harness.converge()).outcome == "Drifted", harness.ready
+    assert account.deployments[id]["current_release"]["configuration"] == {
+        "hardware": "gpu-h100",
+        "min_instances": 2,
+        "max_instances": 4,
+    }
+
+
 async def test_a_deployment_is_taken_offline_and_deleted_once_replicate_lets_one(
     harness: Harness, account: Account
 ):

@@ -48,7 +48,17 @@ MEASURES: Final = {
     "CPUUtilization": "hardwareUsage",
     "AcceleratorUtilization": "hardwareUsage",
 }
-COMPUTE: Final = frozenset({"accelerator", "hardware", "instance_size"})
+COMPUTE: Final = {
+    "accelerator": "accelerator",
+    "hardware": "instanceType",
+    "instance_size": "instanceSize",
+}
+SCALING: Final = {
+    "scaling.min": "minReplica",
+    "scaling.max": "maxReplica",
+    "scaling.to_zero_after": "scaleToZeroTimeout",
+    "scaling.target": "measure",
+}
 IMAGE: Final = {
     "port": "port",
     "health_route": "healthRoute",
@@ -108,8 +118,7 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
         ),
         (
             "Of environment, what comes from a Secret is sent as a secret. Which names those are "
-            "is remembered in the endpoint's tags; their values are sent with every change of "
-            "the environment."
+            "is remembered in the endpoint's tags."
         ),
         "An endpoint that is scaled to zero still counts towards the quota, a paused one does not.",
     )
@@ -155,7 +164,10 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
             "name": want.name,
             "type": want.type,
             "provider": {"vendor": want.cloud, "region": want.region},
-            "compute": {**_compute(want), "scaling": _scaling(want)},
+            "compute": {
+                **{name: getattr(want, field) for field, name in COMPUTE.items()},
+                "scaling": _scaling(want),
+            },
             "model": {
                 "repository": want.model.reference,
                 "revision": want.model.version,
@@ -301,9 +313,15 @@ def _changes(
 ) -> JSON:
     """The body of an update: what is not in it stays as it is."""
     parts = {path.partition(".")[0] for path in changed}
-    compute = _compute(want) if parts & COMPUTE else {}
-    if "scaling" in parts:
-        compute["scaling"] = _scaling(want)
+    compute: JSON = {
+        name: getattr(want, field) for field, name in COMPUTE.items() if field in parts
+    }
+    scaling, wanted = (
+        {SCALING.get(".".join(path.split(".")[:2])) for path in changed},
+        _scaling(want),
+    )
+    if scaled := {name: value for name, value in wanted.items() if name in scaling}:
+        compute["scaling"] = scaled
     model: JSON = {}
     if changed & {"model.name", "model.model_ref"}:
         # Without a declared one the revision would stay, and is none of the new model's.
@@ -312,8 +330,8 @@ def _changes(
         model["revision"] = want.model.version
     if "model.image" in changed or "container" in parts:
         model["image"] = _image(want)
-    if "environment" in parts:
-        model |= _environment(want.environment)
+    if variables := _below("environment", changed):
+        model |= _environment_changes(now, want, variables)
     own = {"framework": want.framework, "task": want.task, "command": want.command}
     model |= {name: value for name, value in (own | {"args": want.args}).items() if name in parts}
     route = {name: getattr(want, name) for name in ("domain", "path") if name in parts}
@@ -329,14 +347,6 @@ def _changes(
 
 def _given(**fields: Any) -> JSON:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _compute(want: HuggingFaceEndpointParams) -> JSON:
-    return {
-        "accelerator": want.accelerator,
-        "instanceType": want.hardware,
-        "instanceSize": want.instance_size,
-    }
 
 
 def _scaling(want: HuggingFaceEndpointParams) -> JSON:
@@ -382,8 +392,8 @@ def _image(want: HuggingFaceEndpointParams) -> JSON:
     return {run.engine or CUSTOM: image}
 
 
-def _environment(variables: Iterable[EnvironmentVariable]) -> JSON:
-    """Both maps are replaced as a whole."""
+def _environment(variables: Iterable[EnvironmentVariable]) -> dict[str, JSON]:
+    """What is to be read by anyone, and what is not."""
     env: JSON = {}
     secrets: JSON = {}
     for one in variables:
@@ -391,10 +401,30 @@ def _environment(variables: Iterable[EnvironmentVariable]) -> JSON:
     return {"env": env, "secrets": secrets}
 
 
+def _environment_changes(now: JSON, want: HuggingFaceEndpointParams, names: set[str]) -> JSON:
+    """The maps in which something changes: Hugging Face replaces each as a whole."""
+    wanted, there = _environment(want.environment), now["model"].get("env") or {}
+    body = {}
+    if names & {*there, *wanted["env"]}:
+        kept = {name: value for name, value in there.items() if name not in names}
+        body["env"] = kept | {n: value for n, value in wanted["env"].items() if n in names}
+    if names & {*_hidden(now.get("tags") or ()), *wanted["secrets"]}:
+        body["secrets"] = wanted["secrets"]
+    return body
+
+
+def _hidden(tags: Iterable[str]) -> list[str]:
+    """Names of the secret variables."""
+    return [tag.removeprefix(HIDDEN) for tag in tags if tag.startswith(HIDDEN)]
+
+
+def _below(field: str, changed: frozenset[str]) -> set[str]:
+    return {path.removeprefix(f"{field}.") for path in changed if path.startswith(f"{field}.")}
+
+
 def _environment_seen(env: Mapping[str, str], tags: list[str]) -> list[EnvironmentVariable]:
-    names = [tag.removeprefix(HIDDEN) for tag in tags if tag.startswith(HIDDEN)]
     # Without a value: whether it is the right one, the fingerprint of the last write tells.
-    seen = [EnvironmentVariable.model_construct(name=name) for name in names]
+    seen = [EnvironmentVariable.model_construct(name=name) for name in _hidden(tags)]
     for name, value in env.items():
         variable = EnvironmentVariable.model_construct(name=name)
         variable.resolve(value, "")

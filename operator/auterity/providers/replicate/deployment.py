@@ -119,8 +119,10 @@ class ReplicateDeployment(RestProvider[ReplicateDeploymentParams]):
             body["version"] = await self._version(id, want)
         if "hardware" in changed:
             body["hardware"] = want.hardware
-        if any(path.startswith("scaling") for path in changed):
-            body |= {"min_instances": want.scaling.min, "max_instances": want.scaling.max}
+        if "scaling.min" in changed:
+            body["min_instances"] = want.scaling.min
+        if "scaling.max" in changed:
+            body["max_instances"] = want.scaling.max
         if body:
             await self.session.call("PATCH", self.path(id), json=body)
 
