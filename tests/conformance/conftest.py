@@ -72,12 +72,18 @@ async def harness(
         await it.start()
         try:
             yield it
-            _nothing_secret(it, caplog.text)
+            _nothing_secret(it, _logged(caplog))
             assert not vendor.violations, f"requests broke the description: {vendor.violations}"
         finally:
             await it.stop()
     finally:
         await vendor.stop()
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Everything logged: in a fixture's last part, `caplog.text` has only what came since."""
+    records = (one for phase in ("setup", "call", "teardown") for one in caplog.get_records(phase))
+    return "\n".join(caplog.handler.format(record) for record in records)
 
 
 def _nothing_secret(it: Harness, logged: str) -> None:
