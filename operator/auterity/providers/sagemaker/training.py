@@ -35,7 +35,8 @@ TECHNIQUES: Final = {
     Method.REINFORCEMENT: "RLVR",
 }
 OF_CONTAINERS: Final = (
-    *("epochs", "seed", "checkpoints", "spot_max_wait", "content_type", "channels", "environment"),
+    *("epochs", "seed", "content_type", "channels"),
+    *("instance_type", "spot_max_wait", "checkpoints", "environment"),
 )
 """Fields that mean nothing without a container of one's own."""
 PHASES: Final = {
@@ -75,7 +76,8 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
     publishes = (
         (
             "model",
-            "Address of the artifact in S3, as model.modelRef of a ModelDeployment takes it.",
+            "Address of the artifact in S3, or ARN of the model package of a serverless job; either "
+            "as model.modelRef of a ModelDeployment takes it.",
         ),
         ("jobName", "Name of the training job."),
         ("jobArn", "ARN of the training job."),
@@ -225,7 +227,7 @@ def _serverless(want: SageMakerTrainingParams) -> dict[str, str]:
     """What would be refused of a serverless job."""
     found = {
         field: "SageMaker takes it for an image or an algorithm only"
-        for field in (*OF_CONTAINERS, "instance_type")
+        for field in OF_CONTAINERS
         if getattr(want, field)
     }
     if want.method is None:
