@@ -76,8 +76,7 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
     publishes = (
         (
             "model",
-            "Address of the artifact in S3, or ARN of the model package of a serverless job; either "
-            "as model.modelRef of a ModelDeployment takes it.",
+            "Address of the artifact in S3, or ARN of a serverless job's model package.",
         ),
         ("jobName", "Name of the training job."),
         ("jobArn", "ARN of the training job."),
