@@ -153,7 +153,7 @@ def _asked(rule: str, fields: Iterable[str]) -> list[str]:
     for name in fields:
         rule = re.sub(rf"has\((self|oldSelf)\.{re.escape(escaped(name))}\)", "false", rule)
     # Counted fields: what is never there does not count.
-    rule = re.sub(r"(?<=\[)false, |, false(?=[,\]])", "", rule)
+    rule = re.sub(r"\bfalse, |, false(?=[,\]])", "", rule)
     return [part for part in _parts(rule) if not _NEVER.fullmatch(part)]
 
 

@@ -360,7 +360,9 @@ class WiderIndex(Wider, VectorIndex):
 def test_a_new_vendor_and_new_choices_change_rules_and_break_nobody() -> None:
     """Rules that count or list fields name the new ones, which no older object has."""
     old = crd.integration(KIND, {"acme": acme(KIND)})
-    new = crd.integration(KIND, {"acme": WiderIndex, "zenith": zenith(KIND)})
+    # Some stand before the old ones, some behind.
+    more = dict.fromkeys(("aaa", "aab", "aac", "zenith"), zenith(KIND))
+    new = crd.integration(KIND, {"acme": WiderIndex, **more})
     assert breaks([old], [new]) == []
     gone = {AT + "acme.byoc: is gone", AT + "acme.size: is gone", AT + "zenith: is gone"}
     assert gone <= {*breaks([new], [old])}
