@@ -133,8 +133,8 @@ class AzureMLJob(Provider[AzureMLJobParams, AzureSession]):
         ),
         "A further attempt at a job whose record is still there is called <name>--2, and so on.",
         (
-            "With deletionPolicy Delete a job under way is cancelled, then the registered model and "
-            "the job's record are deleted. Its files stay in the workspace's storage."
+            "With deletionPolicy Delete a job under way is cancelled, then the registered model "
+            "and the job's record are deleted. Its files stay in the workspace's storage."
         ),
         "method is for other vendors: here the task or the command says what is learnt from.",
     )
