@@ -75,7 +75,7 @@ programs: $(READY) ## Build and install, into the cache, what the tests start.
 
 .PHONY: test
 test: check programs ## Everything: check, tests, end-to-end tests.
-	$(call part,tests,$(BIN)/pytest -n 2 --dist loadgroup tests)
+	$(call part,tests,$(BIN)/pytest -n 2 --dist loadgroup --durations 15 --durations-min 10 tests)
 	$(call part,end-to-end tests,$(BIN)/pytest e2e --ignore=e2e/gitops)
 
 .PHONY: e2e-gitops

@@ -7,6 +7,7 @@ from auterity.engine.subject import Key
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.faults import RETRY_AFTER, Fault
 from tests.conformance.harness import NAME, Harness
+from tests.conformance.thoroughness import calls_to_try
 from tests.conformance.vendor import merged
 
 FAULTS = list(Fault)
@@ -359,7 +360,7 @@ async def test_throttling_pauses_the_connection_as_long_as_the_vendor_asks(
 
 async def test_any_fault_at_any_call_of_a_creation_is_survived(harness: Harness):
     full = await _calls_of_creation(harness)
-    await _with_faults(harness, full, harness.make, harness.remove)
+    await _with_faults(harness, full, "creation", harness.make, harness.remove)
 
 
 async def test_any_fault_at_any_call_of_an_update_is_survived(harness: Harness):
@@ -383,7 +384,7 @@ async def test_any_fault_at_any_call_of_an_update_is_survived(harness: Harness):
     await edit()
     calls = harness.proxy.seen if harness.endpoint else harness.script.seen
     await back()
-    await _with_faults(harness, calls, edit, back)
+    await _with_faults(harness, calls, "update", edit, back)
 
 
 async def test_any_fault_at_any_call_of_a_deletion_is_survived(harness: Harness):
@@ -404,7 +405,7 @@ async def test_any_fault_at_any_call_of_a_deletion_is_survived(harness: Harness)
     async def make() -> None:
         await harness.make()
 
-    for number, faults in _faults_at(harness, calls):
+    for number, faults in _faults_at(harness, calls, "deletion"):
         for fault in faults:
             harness.forget_faults()
             await make()
@@ -421,7 +422,7 @@ async def test_death_between_any_two_calls_leaks_nothing(harness: Harness):
     await harness.make()
     calls = harness.script.seen
     await harness.remove()
-    for number in range(calls):
+    for number in calls_to_try(harness.vendor, calls, "death"):
         for when in _deaths(harness):
             harness.forget_faults()
             setattr(harness.script, when, number)
@@ -439,7 +440,7 @@ async def test_death_in_a_deletion_leaks_nothing(harness: Harness):
     harness.forget_faults()
     await harness.remove()
     calls = harness.script.seen
-    for number in range(calls):
+    for number in calls_to_try(harness.vendor, calls, "death in a deletion"):
         for when in _deaths(harness):
             harness.forget_faults()
             await harness.make()
@@ -505,13 +506,14 @@ async def _calls_of_creation(harness: Harness) -> int:
     return calls
 
 
-def _faults_at(harness: Harness, calls: int) -> list[tuple[int, list[Fault]]]:
+def _faults_at(harness: Harness, calls: int, test: str) -> list[tuple[int, list[Fault]]]:
     if harness.endpoint is None:
         pair = [Fault.LOST_REQUEST, Fault.LOST_ANSWER]
         return [(number, pair) for number in range(calls)]
     if type(harness.vendor).fast:
         return [(number, FAULTS) for number in range(calls)]
-    return [(number, [FAULTS[number % len(FAULTS)]]) for number in range(calls)]
+    numbers = calls_to_try(harness.vendor, calls, test)
+    return [(number, [FAULTS[number % len(FAULTS)]]) for number in numbers]
 
 
 def _deaths(harness: Harness) -> tuple[str, ...]:
@@ -528,12 +530,12 @@ def _plan(harness: Harness, number: int, fault: Fault) -> None:
         harness.script.fail_after = number
 
 
-async def _with_faults(harness: Harness, calls: int, act, undo) -> None:
+async def _with_faults(harness: Harness, calls: int, test: str, act, undo) -> None:
     """Act with each fault at each call, and undo; the vendor must hold the same each time."""
     await act()
     full = await harness.vendor.count()
     await undo()
-    for number, faults in _faults_at(harness, calls):
+    for number, faults in _faults_at(harness, calls, test):
         for fault in faults:
             harness.forget_faults()
             _plan(harness, number, fault)

@@ -61,7 +61,8 @@ class Vendor(ABC):
     `settle`, and deleted ones stay deleting."""
 
     fast: ClassVar[bool] = True
-    """Whether every fault can be tried at every call. A slow real server gets one fault a call."""
+    """Whether every fault can be tried at every call. A slow real server, or one that takes many
+    calls, gets one fault a call, at some of the calls: see thoroughness.py."""
 
     def __init__(self) -> None:
         self.slow = False

@@ -433,6 +433,7 @@ def _limit(deployment: JSON, body: JSON) -> None:
 
 class TogetherDeployments(Vendor):
     provider = TogetherDeployment
+    fast = False  # A rollout is some fifty calls over many visits.
     spec: ClassVar[JSON] = {
         "model": {"name": QWEN},
         "scaling": {"min": 1, "max": 2, "target": {"metric": "ConcurrentRequests", "value": 8}},
