@@ -6,6 +6,7 @@ A file that uses an expensive vendor joins it: `pytestmark = pytest.mark.xdist_g
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is not None:
