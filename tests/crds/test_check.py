@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from auterity.api import API_VERSION
 from auterity.cli.files import parse
+from auterity.cli.output import as_yaml
 from auterity.cli.schema import crds, faults
 from auterity.providers.catalogue import catalogue
 from tests.conformance.conftest import STAND_INS
@@ -89,7 +89,7 @@ def test_what_check_lets_pass_only_rules_refuse(api: Api, name: str) -> None:
 
 
 def told(document: JSON) -> list[str]:
-    (manifest,), unread = parse("a.yaml", yaml.safe_dump(document))
+    (manifest,), unread = parse("a.yaml", as_yaml(document))
     return [fault.message for fault in [*unread, *faults(manifest)]]
 
 
@@ -100,7 +100,7 @@ def sent(api: Api, documents: list[JSON]) -> tuple[set[str], dict[str, str]]:
             *(str(api.kubectl.program), f"--kubeconfig={api.kubectl.kubeconfig}"),
             *("create", "--dry-run=server", "--validate=strict", "-f", "-"),
         ],
-        input=yaml.safe_dump_all(documents),
+        input="\n---\n".join(as_yaml(document) for document in documents),
         capture_output=True,
         text=True,
         check=False,

@@ -72,6 +72,8 @@ def as_json(data: Any) -> str:
 
 def as_yaml(*documents: Any) -> str:
     """YAML as people write it, one document or several."""
+    import re
+
     import yaml
 
     class Plain(yaml.SafeDumper):
@@ -88,6 +90,9 @@ def as_yaml(*documents: Any) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Plain.add_representer(str, text)
+    # Numbers to kubectl and not to PyYAML, such as 4e-4: text that looks so must stand in quotes.
+    number = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|0o[0-7]+$")
+    Plain.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     parts = [
         yaml.dump(document, Dumper=Plain, sort_keys=False, allow_unicode=True, width=100)
         for document in documents
