@@ -25,7 +25,7 @@ def test_what_the_schema_forbids_is_refused_by_the_api_server(team: Team):
     assert 'unknown field "spec.acme"' in refused(team, unknown)
     two = refused(team, {**spec, "numbered": {}})
     assert "exactly one vendor must be given: " in two
-    assert "example, numbered, " in two
+    assert {"example", "numbered"} <= {*two.rpartition(": ")[2].strip().split(", ")}
     assert "spec.dimension" in refused(team, {**spec, "dimension": 0})
 
     team.apply("docs", spec)
