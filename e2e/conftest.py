@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import yaml
 from pytest_kubernetes.options import ClusterOptions
@@ -287,7 +288,17 @@ def new_team(api: Api, witness: Witness) -> Iterator[Callable[[], Team]]:
 
     def make(name: str | None = None) -> Team:
         namespace = name or f"team-{next(_numbers)}"
-        api.create("namespaces", "", {"metadata": {"name": namespace}})
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                api.create("namespaces", "", {"metadata": {"name": namespace}})
+            except httpx.HTTPStatusError as error:
+                # One of that name from an earlier test is still being deleted.
+                if error.response.status_code != 409 or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                break
         teams.append(Team(api, witness, namespace))
         return teams[-1]
 
@@ -322,4 +333,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What was told during all tests is searched for secrets at the end.
-    items.sort(key=lambda item: "nothing_tells" in item.name)
+    # The doctor looks at everyone's rights: before other tests have made accounts with few.
+    healthy = ("the_doctor_finds_nothing", "a_route_that_nobody_serves")
+    items.sort(
+        key=lambda item: (
+            "nothing_tells" in item.name,
+            not any(name in item.name for name in healthy),
+        )
+    )
