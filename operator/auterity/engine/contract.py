@@ -13,9 +13,10 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from pydantic import SecretStr
 
 from auterity.api.connection import ConnectionParams
-from auterity.api.fields import Params
+from auterity.api.fields import Params, alias_of
 from auterity.api.rollout import Probe
 from auterity.engine.calls import Door
+from auterity.engine.errors import Rejected
 
 P = TypeVar("P", bound=Params)
 S = TypeVar("S", bound="Session")
@@ -219,6 +220,21 @@ class Provider(ABC, Generic[P, S]):
         which cannot be mended later. Values are looked up only later, so none may be revealed.
         """
         return {}
+
+    @classmethod
+    def refuse(cls, want: P, *, names: bool = True) -> None:
+        """Raises Rejected with all `objections`, by the fields' names in a manifest.
+
+        For verbs of vendors that would not refuse these things but ignore them, or refuse them only
+        when half of the object is made. Without `names`, the name itself is left to the vendor.
+        """
+        told = [
+            f"{alias_of(type(want), field)}: {text}"
+            for field, text in cls.objections(want).items()
+            if names or field != "name"
+        ]
+        if told:
+            raise Rejected("; ".join(told))
 
     async def locate(self, want: P) -> str | None:
         """The id under which the object would exist, or None if none can be found.

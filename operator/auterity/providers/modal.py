@@ -165,7 +165,7 @@ class ModalEndpoint(Provider[ModalEndpointParams, ModalSession]):
         )
 
     async def create(self, want: ModalEndpointParams, owner: str) -> str:
-        self._refuse(want)
+        self.refuse(want)
         told = await self.session.call(
             "EndpointCreate",
             name=want.name,
@@ -184,7 +184,7 @@ class ModalEndpoint(Provider[ModalEndpointParams, ModalSession]):
     ) -> None:
         if not changed:
             return
-        self._refuse(want)
+        self.refuse(want)
         told = await self.session.call("EndpointGetInfo", endpoint_id=id)
         if str(told.get("info", {}).get("status")) == f"{STATE}FAILED":
             # It has never served, and nothing of it can be changed.
@@ -212,10 +212,6 @@ class ModalEndpoint(Provider[ModalEndpointParams, ModalSession]):
             await self.session.call(
                 "EndpointStop", endpoint_id=id, source="ENDPOINT_STOP_SOURCE_CLI"
             )
-
-    def _refuse(self, want: ModalEndpointParams) -> None:
-        if problems := self.objections(want):
-            raise Rejected("; ".join(f"{name}: {text}" for name, text in problems.items()))
 
     async def _served(self, told: JSON) -> JSON:
         """What a live endpoint serves, and how; no most is told as 0 or not at all."""

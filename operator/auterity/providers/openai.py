@@ -241,8 +241,7 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
             ) from error
 
     async def create(self, want: OpenAITuningParams, owner: str) -> Observed[OpenAITuningParams]:
-        if problems := self.objections(want):
-            raise Rejected("; ".join(f"{name}: {text}" for name, text in problems.items()))
+        self.refuse(want)
         try:
             job = await self.session.call("POST", JOBS, json=body_of(want, owner))
         except Forbidden as failure:

@@ -14,7 +14,7 @@ from auterity.api.fields import SecretKeyRef
 from auterity.api.model_deployment import EnvironmentVariable, ModelSource
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
-from auterity.engine.errors import Busy, NotFound, Rejected
+from auterity.engine.errors import Busy, NotFound
 from auterity.providers.azure_ml.params import (
     AzureMLEndpointParams,
     CodeConfiguration,
@@ -168,7 +168,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         )
 
     async def create(self, want: AzureMLEndpointParams, owner: str) -> str:
-        _refuse(want)
+        self.refuse(want, names=False)
         marks = {OWNER_TAG: owner, **({KEY_TAG: "true"} if want.publish_key else {})}
         identity: JSON = {"type": "SystemAssigned"}
         if own := want.user_assigned_identities:
@@ -192,7 +192,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
     ) -> None:
         body = await self._endpoint(id)
         if any(path.split(".")[0] == "scaling" for path in changed):
-            _refuse(want)
+            self.refuse(want, names=False)
             # First: while the endpoint is being changed, its deployments cannot be.
             for one in await self._deployments(id):
                 await self.scaling.keep(one, want.scaling, owner, VERSION)
@@ -214,7 +214,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
             return
 
     async def add_revision(self, id: str, want: AzureMLEndpointParams, owner: str) -> None:
-        _refuse(want)
+        self.refuse(want, names=False)
         path = f"{self._path(id)}/deployments/{want.revision}"
         if await self.session.find(path, VERSION) is not None:
             return
@@ -325,13 +325,6 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
             **fields,
         )
         return Revision(name, weight, actual, phase, None if phase is Phase.READY else message)
-
-
-def _refuse(want: AzureMLEndpointParams) -> None:
-    """What Azure would not refuse but ignore, or refuse only when half of it is made."""
-    for field, text in AzureMLEndpoint.objections(want).items():
-        if field != "name":
-            raise Rejected(f"{field}: {text}")
 
 
 def _deployment_of(want: AzureMLEndpointParams) -> JSON:

@@ -19,7 +19,6 @@ from auterity.api.fields import (
     ShortText,
     Text,
     TextMap,
-    alias_of,
     seconds,
 )
 from auterity.api.tuning_job import TuningJob
@@ -188,8 +187,7 @@ class AzureMLJob(Provider[AzureMLJobParams, AzureSession]):
         )
 
     async def create(self, want: AzureMLJobParams, owner: str) -> str:
-        for field, text in self.objections(want).items():
-            raise Rejected(f"{alias_of(type(want), field)}: {text}")
+        self.refuse(want)
         for name in _attempts(want.name):
             id = f"{want.workspace}/{name}"
             if await self._job(id) is None:

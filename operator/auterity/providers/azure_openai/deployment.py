@@ -170,7 +170,7 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
                     yield await self._observed(f"{account['name']}/{body['name']}", body, account)
 
     async def create(self, want: AzureOpenAIDeploymentParams, owner: str) -> str:
-        self._refuse(want)
+        self.refuse(want, names=False)
         id = f"{want.account}/{want.name}"
         # A PUT, which can be repeated: a deployment that is there already has just been looked for.
         await self._put(id, self._body(want, owner, {}, frozenset({"tags"})))
@@ -185,7 +185,7 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
                 "lead requests there, or delete this one and declare it anew"
             )
         if changed:
-            self._refuse(want)
+            self.refuse(want, names=False)
         now = await self.session.find(self._path(id), VERSION)
         if now is None:
             await self.create(want, owner)
@@ -211,12 +211,6 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
             None if request.body is None else _with_model(request.body, deployment),
             request.content_type,
         )
-
-    def _refuse(self, want: AzureOpenAIDeploymentParams) -> None:
-        """What Azure would not refuse but ignore."""
-        for field, text in self.objections(want).items():
-            if field != "name":
-                raise Rejected(f"{field}: {text}")
 
     def _path(self, id: str) -> str:
         account, _, name = id.partition("/")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Final
 
-from auterity.api.fields import IMMUTABLE, LongText, ShortText, alias_of
+from auterity.api.fields import IMMUTABLE, LongText, ShortText
 from auterity.api.tuning_job import Method, TuningJob
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import NotFound, Rejected, Unavailable
@@ -120,8 +120,7 @@ class AzureOpenAITuning(Provider[AzureOpenAITuningParams, AzureSession]):
     async def create(
         self, want: AzureOpenAITuningParams, owner: str
     ) -> Observed[AzureOpenAITuningParams]:
-        for field, text in self.objections(want).items():
-            raise Rejected(f"{alias_of(type(want), field)}: {text}")
+        self.refuse(want)
         job = await self._call(
             await self._base(want.account), "POST", JOBS, json=_request(want, owner)
         )

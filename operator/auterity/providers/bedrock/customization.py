@@ -5,10 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from auterity.api.fields import alias_of
 from auterity.api.tuning_job import Method
 from auterity.engine.contract import Observed, Phase, Provider
-from auterity.engine.errors import Conflict, NotFound, Rejected
+from auterity.engine.errors import Conflict, NotFound
 from auterity.providers.bedrock.params import (
     BedrockCustomizationParams,
     CustomizationVpc,
@@ -144,8 +143,7 @@ class BedrockCustomization(Provider[BedrockCustomizationParams, AwsSession]):
         )
 
     async def create(self, want: BedrockCustomizationParams, owner: str) -> str:
-        for field, text in self.objections(want).items():
-            raise Rejected(f"{alias_of(type(want), field)}: {text}")
+        self.refuse(want)
         taken = {job["jobName"] for job in await self._attempts(want.name)}
         free = (f"{want.name}{AGAIN}{number}" for number in itertools.count(2))
         name = next(one for one in itertools.chain([want.name], free) if one not in taken)

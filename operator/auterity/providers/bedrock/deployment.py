@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from auterity.api.fields import alias_of
 from auterity.api.model_deployment import ModelSource, Scaling
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider
@@ -158,14 +157,14 @@ class BedrockDeployment(Provider[BedrockDeploymentParams, AwsSession]):
         )
 
     async def create(self, want: BedrockDeploymentParams, owner: str) -> str:
-        self._refuse(want)
+        self.refuse(want)
         tags = {**(want.tags or {}), OWNER_TAG: owner}
         return await declared(want)(self.session).create(want, tags)
 
     async def update(
         self, id: str, want: BedrockDeploymentParams, changed: frozenset[str], owner: str
     ) -> None:
-        self._refuse(want)
+        self.refuse(want)
         if any(path.startswith("model.") for path in changed):
             await self._behind(id).change(id, want.model.reference or "")
         await retag(self.session, id, want.tags or {}, changed, owner)
@@ -200,10 +199,6 @@ class BedrockDeployment(Provider[BedrockDeploymentParams, AwsSession]):
         if (form := behind(id)) is None:
             raise Rejected(f"{id} is no ARN of what Bedrock serves models by")
         return form(self.session)
-
-    def _refuse(self, want: BedrockDeploymentParams) -> None:
-        for field, text in self.objections(want).items():
-            raise Rejected(f"{alias_of(type(want), field)}: {text}")
 
 
 def _members(body: str) -> JSON:

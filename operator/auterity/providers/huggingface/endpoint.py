@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from auterity.api.fields import alias_of, is_secret, seconds
+from auterity.api.fields import is_secret, seconds
 from auterity.api.model_deployment import (
     EnvironmentVariable,
     ModelSource,
@@ -159,7 +159,7 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
     async def create(
         self, want: HuggingFaceEndpointParams, owner: str
     ) -> Observed[HuggingFaceEndpointParams]:
-        _refuse(want)
+        self.refuse(want)
         body: JSON = {
             "name": want.name,
             "type": want.type,
@@ -190,7 +190,7 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
         self, id: str, want: HuggingFaceEndpointParams, changed: frozenset[str], owner: str
     ) -> None:
         if changed:
-            _refuse(want)
+            self.refuse(want)
         now = await self.session.call("GET", self._path(id))
         parts = {path.partition(".")[0] for path in changed}
         if body := _changes(now, want, changed, owner):
@@ -300,12 +300,6 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
             + (f": {status['message']}" if status.get("message") else ""),
             summary={"state": state},
         )
-
-
-def _refuse(want: HuggingFaceEndpointParams) -> None:
-    if problems := HuggingFaceEndpoint.objections(want):
-        told = (f"{alias_of(type(want), name)}: {text}" for name, text in problems.items())
-        raise Rejected("; ".join(told))
 
 
 def _changes(

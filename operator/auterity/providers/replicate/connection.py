@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from auterity.api.connection import RateLimit
-from auterity.api.fields import Params, SecretValue, Url, alias_of
+from auterity.api.fields import SecretValue, Url
 from auterity.engine.contract import Access, Identity
 from auterity.engine.errors import Conflict, Failure, Rejected, Throttled, Unavailable
 from auterity.transport import http
@@ -88,13 +88,6 @@ def held(answer: http.Answer) -> Failure | None:
     found = WAIT.search(http.reason(answer))
     wait = failure.retry_after if failure.retry_after is not None else found and float(found[1])
     return Throttled("Replicate asks for fewer calls; it allows fewer with little credit", wait)
-
-
-def refuse(want: Params, problems: Mapping[str, str]) -> None:
-    """Raises Rejected if there are any: Replicate would leave out what it does not know."""
-    if problems:
-        told = (f"{alias_of(type(want), name)}: {text}" for name, text in problems.items())
-        raise Rejected("; ".join(told))
 
 
 def model_path(model: str) -> str:

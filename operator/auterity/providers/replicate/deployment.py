@@ -16,7 +16,6 @@ from auterity.providers.replicate.connection import (
     ReplicateSession,
     following,
     held,
-    refuse,
 )
 from auterity.transport import http
 from auterity.transport.rest import JSON, RestProvider
@@ -103,7 +102,7 @@ class ReplicateDeployment(RestProvider[ReplicateDeploymentParams]):
     async def create(
         self, want: ReplicateDeploymentParams, owner: str
     ) -> Observed[ReplicateDeploymentParams]:
-        refuse(want, self.objections(want))
+        self.refuse(want)
         body = self.encode(want, owner)
         body["version"] = body["version"] or await self.session.latest(body["model"])
         return self._decoded(await self.session.call("POST", self.collection, json=body))
@@ -112,7 +111,7 @@ class ReplicateDeployment(RestProvider[ReplicateDeploymentParams]):
         self, id: str, want: ReplicateDeploymentParams, changed: frozenset[str], owner: str
     ) -> None:
         if changed:
-            refuse(want, self.objections(want))
+            self.refuse(want)
         # Every change makes another release: what is the same already is not sent.
         body: JSON = {}
         if any(path.startswith("model") for path in changed):

@@ -17,7 +17,6 @@ from auterity.providers.replicate.connection import (
     ReplicateSession,
     following,
     model_path,
-    refuse,
 )
 from auterity.transport.rest import JSON
 
@@ -145,7 +144,7 @@ class ReplicateTraining(Provider[ReplicateTrainingParams, ReplicateSession]):
     async def create(
         self, want: ReplicateTrainingParams, owner: str
     ) -> Observed[ReplicateTrainingParams]:
-        refuse(want, self.objections(want))
+        self.refuse(want)
         trainer = str(want.base_model)
         version = want.version or await self.session.latest(trainer)
         secrets = {one.name: one.reveal() for one in want.secret_inputs}

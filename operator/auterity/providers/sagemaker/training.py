@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from auterity.api import GROUP
-from auterity.api.fields import alias_of, seconds
+from auterity.api.fields import seconds
 from auterity.api.tuning_job import Method
 from auterity.engine.contract import Observed, Phase, Provider
-from auterity.engine.errors import Busy, NotFound, Rejected
+from auterity.engine.errors import Busy, NotFound
 from auterity.providers.sagemaker.params import Vpc
 from auterity.providers.sagemaker.parts import EndpointParts, listed
 from auterity.providers.sagemaker.training_params import (
@@ -151,8 +151,7 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         )
 
     async def create(self, want: SageMakerTrainingParams, owner: str) -> str:
-        for field, text in self.objections(want).items():
-            raise Rejected(f"{alias_of(type(want), field)}: {text}")
+        self.refuse(want)
         taken = {job["TrainingJobName"] for job in await self._attempts(want.name)}
         free = (f"{want.name}{AGAIN}{number}" for number in itertools.count(2))
         name = next(one for one in itertools.chain([want.name], free) if one not in taken)

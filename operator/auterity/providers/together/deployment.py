@@ -144,7 +144,7 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
             ) from error
 
     async def create(self, want: TogetherDeploymentParams, owner: str) -> str:
-        self._refuse(want)
+        self.refuse(want)
         body = {"name": want.name}
         if want.visibility is not None:
             body["visibility"] = VISIBILITY[want.visibility]
@@ -155,7 +155,7 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
     async def update(
         self, id: str, want: TogetherDeploymentParams, changed: frozenset[str], owner: str
     ) -> None:
-        self._refuse(want)
+        self.refuse(want)
         if "visibility" in changed and want.visibility is not None:
             await self._change({"visibility": VISIBILITY[want.visibility]}, ["visibility"], id)
         if not changed - {"visibility"}:
@@ -185,7 +185,7 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
                 await self.session.call("DELETE", path)
 
     async def add_revision(self, id: str, want: TogetherDeploymentParams, owner: str) -> None:
-        self._refuse(want)
+        self.refuse(want)
         body: JSON = {
             "name": want.revision,
             "model": _path_of(want.model),
@@ -233,10 +233,6 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
         endpoint = await self.session.call("GET", path)
         asked = endpoint["name"] if revision is None else f"{endpoint['name']}/{revision}"
         return await self.session.ask(request.path or CHAT, {**body, "model": asked})
-
-    def _refuse(self, want: TogetherDeploymentParams) -> None:
-        if problems := self.objections(want):
-            raise Rejected("; ".join(f"{name}: {text}" for name, text in problems.items()))
 
     async def _deployments(self, id: str) -> list[JSON]:
         path = await self.session.under_project("endpoints", id, "deployments")

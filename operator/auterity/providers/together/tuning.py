@@ -161,8 +161,7 @@ class TogetherTuning(Provider[TogetherTuningParams, TogetherSession]):
             ) from error
 
     async def create(self, want: TogetherTuningParams, owner: str) -> str:
-        if problems := self.objections(want):
-            raise Rejected("; ".join(f"{name}: {text}" for name, text in problems.items()))
+        self.refuse(want)
         for field in ("training_data", "validation_data"):
             if (file := getattr(want, field)) is not None:
                 await self._check(file, field.partition("_")[0] + "Data")
