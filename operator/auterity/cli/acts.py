@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
 from auterity.api.kinds import ROUTE
-from auterity.cli.cluster import CONFLICT, Cluster, Where, named, perform
+from auterity.cli.cluster import CONFLICT, Cluster, ItsName, TheObject, Where, named, perform
 from auterity.cli.commands import named as called
 from auterity.cli.output import Problem, Table, show, write
 from auterity.cli.snapshot import CONNECTIONS
@@ -19,23 +19,13 @@ from auterity.runtime.kube import KubeError
 
 ATTEMPTS: Final = 20
 """Writes that may be overtaken by those of others."""
-Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative=())]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative=(), help="Do not ask.")]
 
 
 def approve(
-    kind: str, name: str | None = None, /, *, yes: Yes = False, where: Where | None = None
+    kind: TheObject, name: ItsName = None, /, *, yes: Yes = False, where: Where | None = None
 ) -> None:
-    """Approve the plan that waits, after showing it: exactly this plan, once.
-
-    Parameters
-    ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
-    yes
-        Do not ask.
-    """
+    """Approve the plan that waits, after showing it: exactly this plan, once."""
     perform(_approve(kind, name, where or Where(), yes=yes))
 
 
@@ -72,16 +62,8 @@ def _waiting(subject: Subject) -> JSON:
     return found
 
 
-def reconcile(kind: str, name: str | None = None, /, *, where: Where | None = None) -> None:
-    """Have an object looked at now, and wait until that has been done.
-
-    Parameters
-    ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
-    """
+def reconcile(kind: TheObject, name: ItsName = None, /, *, where: Where | None = None) -> None:
+    """Have an object looked at now, and wait until that has been done."""
     perform(_reconcile(kind, name, where or Where()))
 
 
@@ -102,29 +84,13 @@ async def _reconcile(kind: str, name: str | None, where: Where) -> None:
         raise Problem(f"it was asked for, and not done within 30 s; to see why: {why}")
 
 
-def suspend(kind: str, name: str | None = None, /, *, where: Where | None = None) -> None:
-    """Have the vendor left alone until the object is resumed.
-
-    Parameters
-    ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
-    """
+def suspend(kind: TheObject, name: ItsName = None, /, *, where: Where | None = None) -> None:
+    """Have the vendor left alone until the object is resumed."""
     perform(_suspend(kind, name, where or Where(), suspended=True))
 
 
-def resume(kind: str, name: str | None = None, /, *, where: Where | None = None) -> None:
-    """Have the vendor looked after again.
-
-    Parameters
-    ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
-    """
+def resume(kind: TheObject, name: ItsName = None, /, *, where: Where | None = None) -> None:
+    """Have the vendor looked after again."""
     perform(_suspend(kind, name, where or Where(), suspended=False))
 
 
@@ -145,20 +111,11 @@ async def _suspend(kind: str, name: str | None, where: Where, *, suspended: bool
 
 
 def forget(
-    kind: str, name: str | None = None, /, *, yes: Yes = False, where: Where | None = None
+    kind: TheObject, name: ItsName = None, /, *, yes: Yes = False, where: Where | None = None
 ) -> None:
     """Let go of an object on its deletion, without a call to its vendor.
 
     What exists at the vendor stays there, with nobody to look after it.
-
-    Parameters
-    ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
-    yes
-        Do not ask.
     """
     perform(_forget(kind, name, where or Where(), yes=yes))
 

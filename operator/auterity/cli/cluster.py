@@ -37,6 +37,17 @@ NOT_FOUND: Final = 404
 CONFLICT: Final = 409
 
 
+TheObject = Annotated[
+    str,
+    Parameter(
+        help="The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone."
+    ),
+]
+ItsName = Annotated[
+    str | None, Parameter(help="Its name, where it does not stand behind the kind.")
+]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Where:

@@ -1,13 +1,13 @@
 """`auterity tree`: an object and all that it needs, publishes and is needed by."""
 
-from auterity.cli.cluster import Cluster, Scope, named, perform
+from auterity.cli.cluster import Cluster, ItsName, Scope, TheObject, named, perform
 from auterity.cli.family import Node, as_json, of_namespace, of_object, rows
 from auterity.cli.output import Output, Problem, Table, show
 
 
 def tree(
-    kind: str | None = None,
-    name: str | None = None,
+    kind: TheObject | None = None,
+    name: ItsName = None,
     /,
     *,
     scope: Scope | None = None,
@@ -19,10 +19,6 @@ def tree(
 
     Parameters
     ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
     output
         How it is printed.
     """

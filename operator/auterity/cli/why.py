@@ -2,13 +2,18 @@
 
 import sys
 
-from auterity.cli.cluster import Cluster, Where, named, perform
+from auterity.cli.cluster import Cluster, ItsName, TheObject, Where, named, perform
 from auterity.cli.output import FAILED, Output, Table, show
 from auterity.cli.reasons import Answer, as_json, explain, lines
 
 
 def why(
-    kind: str, name: str | None = None, /, *, where: Where | None = None, output: Output = "table"
+    kind: TheObject,
+    name: ItsName = None,
+    /,
+    *,
+    where: Where | None = None,
+    output: Output = "table",
 ) -> None:
     """Tell why an object is not ready: follow what it waits for to the cause.
 
@@ -16,10 +21,6 @@ def why(
 
     Parameters
     ----------
-    kind
-        The object as KIND/NAME, such as vectorindex/docs or vidx/docs; or its kind alone.
-    name
-        Its name, where it does not stand behind the kind.
     output
         How it is printed.
     """
