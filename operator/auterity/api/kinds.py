@@ -53,6 +53,8 @@ KINDS: dict[str, Kind] = {
 }
 """Every kind of integration by name."""
 
+CONNECTIONS: Final = ("Connection", "ClusterConnection")
+"""How vendors are reached: kinds of their own."""
 ROUTE: Final = "ModelRoute"
 """A kind of its own: it has no vendor, and stands before integrations that have."""
 PLURALS: Final = {

@@ -9,11 +9,10 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
-from auterity.api.kinds import ROUTE
+from auterity.api.kinds import CONNECTIONS, ROUTE
 from auterity.cli.cluster import CONFLICT, Cluster, ItsName, TheObject, Where, named, perform
 from auterity.cli.commands import named as called
 from auterity.cli.output import Problem, Table, show, write
-from auterity.cli.snapshot import CONNECTIONS
 from auterity.engine.subject import JSON, Key, Subject
 from auterity.runtime.kube import KubeError
 

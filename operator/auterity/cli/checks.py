@@ -8,11 +8,12 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from auterity import __version__
+from auterity.api.kinds import CONNECTIONS
 from auterity.api.rights import Manifest
 from auterity.api.schema import RULES, Node
 from auterity.cli.commands import Commands, named
 from auterity.cli.reasons import LABEL
-from auterity.cli.snapshot import CONNECTIONS, Replica, Snapshot
+from auterity.cli.snapshot import Replica, Snapshot
 
 SKEW: Final = 5.0
 """Seconds that clocks may differ without a word."""

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from auterity.api.kinds import ROUTE
+from auterity.api.kinds import CONNECTIONS, ROUTE
 from auterity.cli.commands import named, reference
 from auterity.cli.output import Cell, Styled
 from auterity.cli.reasons import NOT_SEEN
 from auterity.cli.snapshot import (
-    CONNECTIONS,
     ObjectUse,
     Snapshot,
     connection_of,

@@ -33,8 +33,7 @@ def candidates(args: Sequence[str]) -> tuple[list[str], int]:
         return [], NO_FILES
     if "/" in word:
         return [name for name in _objects(before, word) if name.startswith(word)], NO_FILES
-    from auterity.api.kinds import KINDS
-    from auterity.cli.snapshot import CONNECTIONS
+    from auterity.api.kinds import CONNECTIONS, KINDS
 
     kinds = (*KINDS, *CONNECTIONS)
     return [f"{k.lower()}/" for k in kinds if k.lower().startswith(word)], NO_FILES | NO_SPACE

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from auterity.api.annotations import CREATE_PENDING, FINALIZER, FORGET, REQUESTED_AT
-from auterity.api.kinds import ROUTE
+from auterity.api.kinds import CONNECTIONS, ROUTE
 from auterity.cli.commands import Commands, named
 from auterity.cli.snapshot import (
-    CONNECTIONS,
     ObjectUse,
     SecretUse,
     Snapshot,

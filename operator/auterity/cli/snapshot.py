@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from auterity.api.common import ConnectionRef
-from auterity.api.kinds import ROUTE
+from auterity.api.kinds import CONNECTIONS, ROUTE
 from auterity.engine.connections import connection_key
 from auterity.engine.subject import JSON, Key, Subject
 
-CONNECTIONS: Final = ("Connection", "ClusterConnection")
 LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 

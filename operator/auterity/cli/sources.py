@@ -13,12 +13,11 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from auterity.api import GROUP
-from auterity.api.kinds import KINDS, PLURALS, ROUTE
+from auterity.api.kinds import CONNECTIONS, KINDS, PLURALS, ROUTE
 from auterity.api.model_route import ModelRouteSpec
 from auterity.cli.cluster import Cluster, Where
 from auterity.cli.files import Manifest
 from auterity.cli.output import Problem, complain
-from auterity.cli.snapshot import CONNECTIONS
 from auterity.engine import declared as declaration
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.errors import Rejected

@@ -22,7 +22,7 @@ from auterity.api.fields import (
     deprecation,
     resolvables,
 )
-from auterity.api.kinds import KINDS, ROUTE
+from auterity.api.kinds import CONNECTIONS, KINDS, ROUTE
 from auterity.api.model_route import ModelRouteSpec
 from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
@@ -38,7 +38,6 @@ from auterity.engine.subject import Key, Subject
 
 MOST_NAMED: Final = 5
 """Most objects or fields that one message names."""
-CONNECTIONS: Final = ("Connection", "ClusterConnection")
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from auterity.api.kinds import ROUTE
+from auterity.api.kinds import CONNECTIONS, ROUTE
 from auterity.engine.connections import Connections
 from auterity.engine.declared import Providers, vendor_of
 from auterity.engine.limits import Breaker
 from auterity.engine.schedule import Schedule
 from auterity.runtime.shards import Members
-from auterity.runtime.store import CONNECTIONS, Store
+from auterity.runtime.store import Store
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Final
 
 from auterity import __version__
-from auterity.api.kinds import PLURALS, ROUTE
+from auterity.api.kinds import CONNECTIONS, PLURALS, ROUTE
 from auterity.engine import reconcile, route
 from auterity.engine.calls import CallObserver, Door
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
@@ -29,7 +29,7 @@ from auterity.runtime.kube import Kube, KubeError
 from auterity.runtime.logs import LoggedChanges
 from auterity.runtime.metrics import Metrics
 from auterity.runtime.shards import RELEASE, RENEW, SERVES, Members
-from auterity.runtime.store import CONNECTIONS, Change, Put, Store, connection_of
+from auterity.runtime.store import Change, Put, Store, connection_of
 
 log = logging.getLogger("auterity.runtime")
 ROOM_PER_CALL: Final = 2

@@ -9,12 +9,11 @@ from typing import Any, Final
 from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
 from auterity.api.common import ConnectionRef
-from auterity.api.kinds import ROUTE
+from auterity.api.kinds import CONNECTIONS, ROUTE
 from auterity.engine.connections import connection_key
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Waits
 
-CONNECTIONS: Final = ("Connection", "ClusterConnection")
 _ASKING: Final = (REQUESTED_AT, APPROVE, FORGET)
 
 
