@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from tests.conformance.vendor import JSON, Edit, Refusal, Vendor
+from tests.conformance.vendor import JSON, Edit, Refusal
 from tests.example.provider import ExampleIndex
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 PAGE = 3
 
 
-class Example(Vendor):
+class Example(ServedVendor):
     """Answers like a well-behaved REST vendor."""
 
     provider = ExampleIndex
@@ -34,7 +34,6 @@ class Example(Vendor):
     has_pending = True
 
     def __init__(self) -> None:
-        super().__init__()
         self.indexes: dict[str, JSON] = {}
         self.server = FakeServer()
         self.server.authorize = self._authorize
@@ -47,12 +46,7 @@ class Example(Vendor):
             ("DELETE", "/indexes/{name}", self._delete),
         ):
             self.server.route(method, path, handler)
-
-    async def start(self) -> None:
-        self.url = await self.server.start()
-
-    async def stop(self) -> None:
-        await self.server.stop()
+        super().__init__(self.server)
 
     async def reset(self) -> None:
         self.indexes.clear()

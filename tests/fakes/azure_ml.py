@@ -15,9 +15,9 @@ from aiohttp import web
 
 from auterity.providers.azure_ml.endpoint import AzureMLEndpoint
 from auterity.transport.azure import OWNER_TAG
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.azure import GROUP, JSON, SECRETS, WRONG_SECRETS, Azure, Refused, connection
+from tests.fakes.server import ServedVendor
 
 WORKSPACE = "churn-ml"
 KEY = "amlkey-9Fh3fakeFAKE72bQz"
@@ -302,7 +302,7 @@ def _bad(message: str) -> Refused:
     return Refused(400, "BadArgument", message)
 
 
-class AzureMLVendor(Vendor):
+class AzureMLVendor(ServedVendor):
     """Azure Machine Learning behind the provider of endpoints."""
 
     provider = AzureMLEndpoint
@@ -374,25 +374,7 @@ class AzureMLVendor(Vendor):
     def __init__(self) -> None:
         self.azure = Azure()
         self.workspace = Workspace(self.azure)
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.azure.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.azure.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.azure.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.azure.server.start()
-
-    async def stop(self) -> None:
-        await self.azure.server.stop()
+        super().__init__(self.azure.server, self.azure)
 
     async def reset(self) -> None:
         self.workspace.endpoints.clear()

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from auterity.providers.azure_ml.tuning import AzureMLJob
 from auterity.transport.azure import OWNER_TAG
-from tests.conformance.vendor import Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import Refusal
 from tests.fakes.azure import GROUP, JSON, SECRETS, WRONG_SECRETS, Azure, Refused, connection
 from tests.fakes.azure_ml import PREFIX, WORKSPACE
+from tests.fakes.server import ServedVendor
 
 REGISTRIES = "azureml://registries/"
 STORE = "azureml://datastores/workspaceblobstore/paths/"
@@ -137,7 +137,7 @@ class Jobs:
         return (204, None) if self.models.pop(key, None) is None else (200, None)
 
 
-class AzureMLJobVendor(Vendor):
+class AzureMLJobVendor(ServedVendor):
     """Azure Machine Learning behind the provider of jobs."""
 
     provider = AzureMLJob
@@ -173,25 +173,7 @@ class AzureMLJobVendor(Vendor):
     def __init__(self) -> None:
         self.azure = Azure()
         self.workspace = Jobs(self.azure)
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.azure.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.azure.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.azure.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.azure.server.start()
-
-    async def stop(self) -> None:
-        await self.azure.server.stop()
+        super().__init__(self.azure.server, self.azure)
 
     async def reset(self) -> None:
         self.workspace.jobs.clear()

@@ -14,8 +14,7 @@ from aiohttp import web
 
 from auterity.providers.azure_openai.deployment import AzureOpenAIDeployment
 from auterity.transport.azure import OWNER_TAG
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.azure import (
     GROUP,
     JSON,
@@ -25,6 +24,7 @@ from tests.fakes.azure import (
     Refused,
     connection,
 )
+from tests.fakes.server import ServedVendor
 
 ACCOUNT = "search"
 KEY = "azoai-4f9c2Dk81fakeKEYmZ0q7"
@@ -258,7 +258,7 @@ def _unsupported(what: str) -> Refused:
     return Refused(400, "DeploymentModelNotSupported", text)
 
 
-class AzureOpenAIVendor(Vendor):
+class AzureOpenAIVendor(ServedVendor):
     """Azure OpenAI behind the provider of deployments."""
 
     provider = AzureOpenAIDeployment
@@ -294,25 +294,7 @@ class AzureOpenAIVendor(Vendor):
     def __init__(self) -> None:
         self.azure = Azure()
         self.accounts = Accounts(self.azure)
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.azure.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.azure.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.azure.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.azure.server.start()
-
-    async def stop(self) -> None:
-        await self.azure.server.stop()
+        super().__init__(self.azure.server, self.azure)
 
     async def reset(self) -> None:
         self.accounts.deployments.clear()

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from auterity.providers.azure_openai.tuning import NAME_MARK, AzureOpenAITuning
 from auterity.transport.azure import OWNER_TAG
-from tests.conformance.vendor import Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import Refusal
 from tests.fakes.azure import JSON, SECRETS, WRONG_SECRETS, Azure, Refused, connection
 from tests.fakes.azure_openai import ACCOUNT
+from tests.fakes.server import ServedVendor
 
 FILES = ("file-train1a2b", "file-valid3c4d")
 TUNABLE = {"gpt-4.1-mini": "gpt-4.1-mini-2025-04-14", "gpt-4.1": "gpt-4.1-2025-04-14"}
@@ -152,7 +152,7 @@ def _bad(code: str, message: str) -> Refused:
     return Refused(400, code, message)
 
 
-class AzureOpenAITuningVendor(Vendor):
+class AzureOpenAITuningVendor(ServedVendor):
     """Azure OpenAI behind the provider of tuning jobs."""
 
     provider = AzureOpenAITuning
@@ -176,25 +176,7 @@ class AzureOpenAITuningVendor(Vendor):
     def __init__(self) -> None:
         self.azure = Azure()
         self.tuning = Tuning(self.azure)
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.azure.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.azure.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.azure.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.azure.server.start()
-
-    async def stop(self) -> None:
-        await self.azure.server.stop()
+        super().__init__(self.azure.server, self.azure)
 
     async def reset(self) -> None:
         self.tuning.jobs.clear()

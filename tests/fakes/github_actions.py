@@ -19,9 +19,9 @@ from nacl.public import PrivateKey, SealedBox
 
 from auterity.providers.github_actions.ledger import Ledger, note_of, parsed
 from auterity.providers.github_actions.provider import GitHubActions
-from tests.conformance.vendor import Edit, Refusal, Vendor
+from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description, specs_missing
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 TOKEN = "github_pat_11FAKE0right7Qx2mVb9Lk"
@@ -519,7 +519,7 @@ class GitHub:
         return 201, {"token": APP_TOKEN, "expires_at": "2099-01-01T00:00:00Z", "permissions": {}}
 
 
-class GitHubActionsVendor(Vendor):
+class GitHubActionsVendor(ServedVendor):
     """GitHub Actions, with a repository that has entries of others."""
 
     provider = GitHubActions
@@ -675,26 +675,14 @@ class GitHubActionsVendor(Vendor):
     rotated_secrets: ClassVar[dict[str, dict[str, str]]] = {"ci": {"npm": "npm_2Rt7Ux5MnB9cEw3A"}}
 
     def __init__(self) -> None:
-        super().__init__()
         self.github = GitHub()
-        self.server = self.github.server
-
-    @property
-    def violations(self) -> Any:
-        return self.server.violations
-
-    @classmethod
-    def missing(cls) -> str | None:
-        return None
+        super().__init__(self.github.server)
 
     async def start(self) -> None:
         if reason := specs_missing():
             # Standard output is for the address, where this is a process of its own.
             print(f"requests are not held against GitHub's description: {reason}", file=sys.stderr)
-        self.url = await self.server.start()
-
-    async def stop(self) -> None:
-        await self.server.stop()
+        await super().start()
 
     async def reset(self) -> None:
         self.slow = False

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # s
 from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # ships no types
 
 from auterity.providers.huggingface.endpoint import OWNER, HuggingFaceEndpoint
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.fakes.server import FakeServer
+from tests.conformance.vendor import Edit, Refusal
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 NAMESPACE = "acme"
@@ -306,7 +306,7 @@ class Endpoints:
         return web.json_response({"path": request.match_info["path"], "got": body})
 
 
-class HuggingFace(Vendor):
+class HuggingFace(ServedVendor):
     provider = HuggingFaceEndpoint
     spec: ClassVar[JSON] = {
         "model": {"name": "acme/support-7b", "image": "vllm/vllm-openai:v0.23.0"},
@@ -391,25 +391,11 @@ class HuggingFace(Vendor):
 
     def __init__(self) -> None:
         self.api = Endpoints()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.api.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.api.slow = slow
+        super().__init__(self.api.server, self.api)
 
     @property
     def violations(self) -> list[str]:
         return self.api.violations
-
-    async def start(self) -> None:
-        self.url = await self.api.server.start()
-
-    async def stop(self) -> None:
-        await self.api.server.stop()
 
     async def reset(self) -> None:
         self.api.reset()

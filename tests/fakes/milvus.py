@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.milvus.index import MARK, MilvusIndex
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.conformance.vendor import Edit, Refusal
+from tests.contract.openapi import Description
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 TOKEN = "auterity:mV8-cK2-nQ5-tW9"
@@ -268,7 +268,7 @@ class MilvusCluster:
         return [{**{key: of[key] for key in told}, **state} for of in found]
 
 
-class Milvus(Vendor):
+class Milvus(ServedVendor):
     provider = MilvusIndex
     spec: ClassVar[JSON] = {
         "dimension": 768,
@@ -321,25 +321,7 @@ class Milvus(Vendor):
 
     def __init__(self) -> None:
         self.cluster = MilvusCluster()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.cluster.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.cluster.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.cluster.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.cluster.server.start()
-
-    async def stop(self) -> None:
-        await self.cluster.server.stop()
+        super().__init__(self.cluster.server, self.cluster)
 
     async def reset(self) -> None:
         self.cluster.collections.clear()

@@ -15,9 +15,9 @@ from aiohttp import web
 
 from auterity.providers.mongodb_atlas.index import MongodbAtlasIndex
 from auterity.transport.mongodb_atlas import VERSION
-from tests.conformance.vendor import Edit, Refusal, Vendor
+from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 PROJECT = "32b6e34b3d91647abb20e7b8"
@@ -213,7 +213,7 @@ class AtlasProject:
         return 204, None
 
 
-class MongodbAtlas(Vendor):
+class MongodbAtlas(ServedVendor):
     provider = MongodbAtlasIndex
     spec: ClassVar[JSON] = {
         "dimension": 1536,
@@ -245,25 +245,7 @@ class MongodbAtlas(Vendor):
 
     def __init__(self) -> None:
         self.project = AtlasProject()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.project.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.project.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.project.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.project.server.start()
-
-    async def stop(self) -> None:
-        await self.project.server.stop()
+        super().__init__(self.project.server, self.project)
 
     async def reset(self) -> None:
         self.project.indexes.clear()

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.openai import BASE, NAME, OWNER, OpenAITuning
-from tests.conformance.vendor import JSON, Edit, Refusal, Vendor
-from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.conformance.vendor import JSON, Edit, Refusal
+from tests.contract.openapi import Description
+from tests.fakes.server import FakeServer, ServedVendor
 
 KEY = "sk-proj-7Hq2fakeFAKEvR8sLm4Xc0"
 OTHER_KEY = "sk-proj-1Zt9wrongWRONGbK6nWp3Ye5"
@@ -218,7 +218,7 @@ def _shown(job: JSON) -> JSON:
     return {name: value for name, value in job.items() if not name.startswith("_")}
 
 
-class OpenAITunings(Vendor):
+class OpenAITunings(ServedVendor):
     provider = OpenAITuning
     spec: ClassVar[JSON] = {
         "baseModel": "gpt-4.1-mini",
@@ -240,25 +240,7 @@ class OpenAITunings(Vendor):
 
     def __init__(self) -> None:
         self.project = Project()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.project.slow
-
-    @slow.setter
-    def slow(self, value: bool) -> None:
-        self.project.slow = value
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.project.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.project.server.start()
-
-    async def stop(self) -> None:
-        await self.project.server.stop()
+        super().__init__(self.project.server, self.project)
 
     async def reset(self) -> None:
         self.project.reset()

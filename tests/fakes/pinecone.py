@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.pinecone import OWNER, PineconeIndex
-from tests.conformance.vendor import Edit, Refusal, Vendor
+from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 VERSION = "2026-07"
@@ -232,7 +232,7 @@ class PineconeProject:
         return 202, {}
 
 
-class Pinecone(Vendor):
+class Pinecone(ServedVendor):
     provider = PineconeIndex
     spec: ClassVar[JSON] = {
         "dimension": 1024,
@@ -274,26 +274,7 @@ class Pinecone(Vendor):
 
     def __init__(self) -> None:
         self.project = PineconeProject()
-        self.server = self.project.server
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.project.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.project.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.server.start()
-
-    async def stop(self) -> None:
-        await self.server.stop()
+        super().__init__(self.project.server, self.project)
 
     async def reset(self) -> None:
         self.project.indexes.clear()

@@ -13,9 +13,9 @@ from openapi_schema_validator import OAS30Validator
 
 from auterity.providers.qdrant.index import QdrantIndex
 from auterity.providers.qdrant.params import OWNER, VECTOR
-from tests.conformance.vendor import Edit, Refusal, Vendor
+from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 KEY = "qk-3fT9wLm2_fakeFAKE8xYb5Zc"
@@ -192,7 +192,7 @@ class QdrantNode:
         return {"operation_id": self.calls, "status": "completed"}
 
 
-class Qdrant(Vendor):
+class Qdrant(ServedVendor):
     provider = QdrantIndex
     spec: ClassVar[JSON] = {
         "dimension": 768,
@@ -253,18 +253,8 @@ class Qdrant(Vendor):
     wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {"qdrant": {"apiKey": OTHER_KEY}}
 
     def __init__(self) -> None:
-        super().__init__()
         self.node = QdrantNode()
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.node.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.node.server.start()
-
-    async def stop(self) -> None:
-        await self.node.server.stop()
+        super().__init__(self.node.server)
 
     async def reset(self) -> None:
         self.node.collections.clear()

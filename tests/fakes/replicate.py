@@ -15,9 +15,9 @@ from aiohttp import web
 
 from auterity.providers.replicate.deployment import ReplicateDeployment
 from auterity.providers.replicate.training import ReplicateTraining
-from tests.conformance.vendor import Edit, Refusal, Vendor
+from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 TOKEN = "r8_Qm2vXc81fakeFAKE7tLw93bNpZ"
@@ -320,7 +320,7 @@ class Account:
         }
 
 
-class _Replicate(Vendor):
+class _Replicate(ServedVendor):
     """What the stand-ins of both kinds share."""
 
     secrets: ClassVar[dict[str, dict[str, str]]] = {"replicate": {"apiToken": TOKEN}}
@@ -328,25 +328,7 @@ class _Replicate(Vendor):
 
     def __init__(self) -> None:
         self.account = Account()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.account.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        self.account.slow = slow
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.account.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.account.server.start()
-
-    async def stop(self) -> None:
-        await self.account.server.stop()
+        super().__init__(self.account.server, self.account)
 
     async def reset(self) -> None:
         self.account.reset()

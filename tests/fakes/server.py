@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
 
+from tests.conformance.vendor import Vendor
 from tests.contract.openapi import Description, Violation
 
-JSON = dict[str, Any]
 Handler = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
 
 
@@ -85,3 +86,33 @@ class FakeServer:
             return await handler(request, body)
 
         return handle
+
+
+class ServedVendor(Vendor):
+    """A vendor that a fake server plays.
+
+    `state` is what takes its time while its `slow` is set; None where nothing does.
+    """
+
+    def __init__(self, server: FakeServer, state: Any = None) -> None:
+        self.server = server
+        self._state = state or SimpleNamespace()
+        super().__init__()
+
+    @property
+    def slow(self) -> bool:
+        return bool(self._state.slow)
+
+    @slow.setter
+    def slow(self, value: bool) -> None:
+        self._state.slow = value
+
+    @property
+    def violations(self) -> Sequence[object]:
+        return self.server.violations
+
+    async def start(self) -> None:
+        self.url = await self.server.start()
+
+    async def stop(self) -> None:
+        await self.server.stop()

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.together.deployment import TogetherDeployment
-from tests.conformance.vendor import Edit, Refusal, Vendor, merged
+from tests.conformance.vendor import Edit, Refusal, merged
 from tests.contract.openapi import Description, Violation
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, ServedVendor
 
 JSON = dict[str, Any]
 KEY = "tgp_v1_8sKfakeFAKEq2Zx7Lw0Pm"
@@ -431,7 +431,7 @@ def _limit(deployment: JSON, body: JSON) -> None:
     deployment["maxConcurrentRequestsPerReplica"] = str(min(asked, MOST_CONCURRENT))
 
 
-class TogetherDeployments(Vendor):
+class TogetherDeployments(ServedVendor):
     provider = TogetherDeployment
     fast = False  # A rollout is some fifty calls over many visits.
     spec: ClassVar[JSON] = {
@@ -498,25 +498,7 @@ class TogetherDeployments(Vendor):
 
     def __init__(self) -> None:
         self.project = Project()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.project.slow
-
-    @slow.setter
-    def slow(self, value: bool) -> None:
-        self.project.slow = value
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.project.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.project.server.start()
-
-    async def stop(self) -> None:
-        await self.project.server.stop()
+        super().__init__(self.project.server, self.project)
 
     async def reset(self) -> None:
         self.project.reset()

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.together.tuning import TogetherTuning, TogetherTuningParams, suffix_of
-from tests.conformance.vendor import JSON, Edit, Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import JSON, Edit, Refusal
+from tests.fakes.server import ServedVendor
 from tests.fakes.together import KEY, LLAMA, OTHER_KEY, PROJECT, QWEN, Project, Refused, absent
 
 BASE = "Qwen/Qwen3.5-9B"
@@ -148,7 +148,7 @@ class Jobs(Project):
         return {"data": self.events[self._job(request)["id"]]}
 
 
-class TogetherTunings(Vendor):
+class TogetherTunings(ServedVendor):
     provider = TogetherTuning
     spec: ClassVar[JSON] = {
         "baseModel": BASE,
@@ -179,25 +179,7 @@ class TogetherTunings(Vendor):
 
     def __init__(self) -> None:
         self.project = Jobs()
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.project.slow
-
-    @slow.setter
-    def slow(self, value: bool) -> None:
-        self.project.slow = value
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.project.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.project.server.start()
-
-    async def stop(self) -> None:
-        await self.project.server.stop()
+        super().__init__(self.project.server, self.project)
 
     async def reset(self) -> None:
         self.project.reset()

@@ -19,8 +19,7 @@ from auterity.engine.contract import Provider
 from auterity.providers.vertex.endpoint import VertexEndpoint
 from auterity.providers.vertex.tuning import VertexTuning
 from auterity.transport.google import owner_labels
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.google import (
     JSON,
     LOCATION,
@@ -34,6 +33,7 @@ from tests.fakes.google import (
     key_of_a_service_account,
     precondition,
 )
+from tests.fakes.server import ServedVendor
 
 PARENT = f"projects/{NUMBER}/locations/{LOCATION}"
 IMAGE = f"{LOCATION}-docker.pkg.dev/{PROJECT}/serving/churn:1"
@@ -460,7 +460,7 @@ class VertexAI:
         return web.json_response({"predictions": [live[0]["displayName"]]}, status=status)
 
 
-class VertexVendor(Vendor):
+class VertexVendor(ServedVendor):
     """Vertex AI behind the provider of endpoints."""
 
     provider: ClassVar[type[Provider[Any, Any]]] = VertexEndpoint
@@ -556,26 +556,7 @@ class VertexVendor(Vendor):
 
     def __init__(self) -> None:
         self.vertex = VertexAI()
-        self.server = self.vertex.fake.server
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.vertex.operations.slow
-
-    @slow.setter
-    def slow(self, value: bool) -> None:
-        self.vertex.operations.slow = value
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.server.start()
-
-    async def stop(self) -> None:
-        await self.server.stop()
+        super().__init__(self.vertex.fake.server, self.vertex.operations)
 
     async def reset(self) -> None:
         self.vertex.reset()

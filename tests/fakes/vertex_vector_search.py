@@ -15,8 +15,7 @@ from aiohttp import web
 
 from auterity.providers.vertex.vector_search import VertexIndex
 from auterity.transport.google import owner_labels
-from tests.conformance.vendor import Edit, Refusal, Vendor
-from tests.contract.openapi import Violation
+from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.google import (
     JSON,
     LOCATION,
@@ -27,6 +26,7 @@ from tests.fakes.google import (
     invalid,
     precondition,
 )
+from tests.fakes.server import ServedVendor
 from tests.fakes.vertex import KEY, OTHER_KEY, PARENT, check_labels, page
 
 CONFIG = {
@@ -289,7 +289,7 @@ class VectorSearch:
         return {"operations": told} if told else {}
 
 
-class VectorSearchVendor(Vendor):
+class VectorSearchVendor(ServedVendor):
     """Vector Search behind the provider of indexes."""
 
     provider = VertexIndex
@@ -327,26 +327,7 @@ class VectorSearchVendor(Vendor):
 
     def __init__(self) -> None:
         self.search = VectorSearch()
-        self.server = self.search.fake.server
-        super().__init__()
-
-    @property
-    def slow(self) -> bool:
-        return self.search.operations.slow
-
-    @slow.setter
-    def slow(self, value: bool) -> None:
-        self.search.operations.slow = value
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.server.violations
-
-    async def start(self) -> None:
-        self.url = await self.server.start()
-
-    async def stop(self) -> None:
-        await self.server.stop()
+        super().__init__(self.search.fake.server, self.search.operations)
 
     async def reset(self) -> None:
         self.search.reset()
