@@ -23,7 +23,7 @@ from auterity.engine.errors import (
     Unavailable,
 )
 from auterity.transport import http
-from auterity.transport.rest import JSON, RestConnector, RestSession
+from auterity.transport.rest import JSON, RestConnector, RestSession, as_promised
 
 OWNER: Final = "auterity-owner"
 NAME: Final = "auterity-name"
@@ -233,12 +233,8 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
         job = await self.session.find(_path(id))
         if job is None:
             return None
-        try:
+        with as_promised("OpenAI's"):
             return _observed(job)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Unavailable(
-                f"OpenAI's answer is not what its API promises ({type(error).__name__})"
-            ) from error
 
     async def create(self, want: OpenAITuningParams, owner: str) -> Observed[OpenAITuningParams]:
         self.refuse(want)

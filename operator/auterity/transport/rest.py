@@ -1,7 +1,8 @@
 """Vendors that speak plain REST: a session, and a provider made of class attributes."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import quote
 
@@ -117,10 +118,8 @@ class RestProvider(Provider[P, RestSession], Generic[P]):
         params: JSON | None = {}
         while params is not None:
             body = await self.session.call("GET", self.collection, params=params)
-            try:
+            with as_promised():
                 items, params = self.page(body, params)
-            except (KeyError, StopIteration, TypeError, AttributeError) as error:
-                raise _unexpected(error) from error
             for body in items:
                 yield self._decoded(body)
 
@@ -140,11 +139,18 @@ class RestProvider(Provider[P, RestSession], Generic[P]):
             return
 
     def _decoded(self, body: Any) -> Observed[P]:
-        try:
+        with as_promised():
             return self.decode(body)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _unexpected(error) from error
 
 
-def _unexpected(error: Exception) -> Unavailable:
-    return Unavailable(f"the vendor's answer is not what its API promises ({type(error).__name__})")
+@contextmanager
+def as_promised(whose: str = "the vendor's") -> Iterator[None]:
+    """Enclose the reading of an answer: what cannot be read is not what the API promises.
+
+    Raises Unavailable then.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        name = type(error).__name__
+        raise Unavailable(f"{whose} answer is not what its API promises ({name})") from error

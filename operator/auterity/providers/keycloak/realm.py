@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from auterity.api.fields import Duration, alias_of, seconds
 from auterity.api.identity_provider import MFA, IdentityProvider, PasswordPolicy
 from auterity.engine.contract import Observed, Provider
-from auterity.engine.errors import NotFound, Unauthorized, Unavailable
+from auterity.engine.errors import NotFound, Unauthorized
 from auterity.providers.keycloak.connection import KeycloakConnection
 from auterity.providers.keycloak.parts import (
     BUILT_IN_SCOPES,
@@ -22,7 +22,7 @@ from auterity.providers.keycloak.parts import (
     mark_of,
 )
 from auterity.transport.oauth import OAuthSession
-from auterity.transport.rest import JSON
+from auterity.transport.rest import JSON, as_promised
 
 TIMES: Final = ("access_token_lifespan", "sso_session_idle_timeout", "sso_session_max_lifespan")
 PLAIN: Final = (
@@ -144,12 +144,8 @@ class KeycloakRealm(Provider[KeycloakRealmParams, OAuthSession]):
     async def read(self, id: str) -> Observed[KeycloakRealmParams] | None:
         if (realm := await self._realm(id)) is None:
             return None
-        try:
+        with as_promised():
             return await self._observed(realm)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(
-                f"the vendor's answer is not what its API promises ({type(error).__name__})"
-            ) from error
 
     async def create(self, want: KeycloakRealmParams, owner: str) -> str:
         # The realm first, with its mark. A realm can be imported with all that belongs to it,

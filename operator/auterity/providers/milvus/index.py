@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from auterity.api.vector_index import Metric
 from auterity.engine.contract import Observed, Phase, Provider
-from auterity.engine.errors import NotFound, Unavailable
+from auterity.engine.errors import NotFound
 from auterity.providers.milvus.params import MilvusField, MilvusIndexParams
 from auterity.transport.milvus import MilvusConnection, MilvusSession
+from auterity.transport.rest import as_promised
 
 JSON = dict[str, Any]
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -75,19 +76,16 @@ class MilvusIndex(Provider[MilvusIndexParams, MilvusSession]):
     async def read(self, id: str) -> Observed[MilvusIndexParams] | None:
         at = _place(id)
         try:
-            told = await self.session.ask("collections/describe", **at)
-            if told["collectionName"] != at["collectionName"]:
-                # An alias of another collection: ours is not there.
-                return None
-            vector = _vector(told)
-            index = await self._index(at, told, vector) if vector else None
-            return self._observed(id, told, vector, index)
+            with as_promised("Milvus'"):
+                told = await self.session.ask("collections/describe", **at)
+                if told["collectionName"] != at["collectionName"]:
+                    # An alias of another collection: ours is not there.
+                    return None
+                vector = _vector(told)
+                index = await self._index(at, told, vector) if vector else None
+                return self._observed(id, told, vector, index)
         except NotFound:
             return None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(
-                f"Milvus' answer is not what its API promises ({type(error).__name__})"
-            ) from error
 
     async def create(self, want: MilvusIndexParams, owner: str) -> str:
         at = {"dbName": want.database, "collectionName": want.name}

@@ -7,6 +7,7 @@ from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Conflict, NotFound, Unavailable
 from auterity.providers.mongodb_atlas.params import MongodbAtlasHnsw, MongodbAtlasIndexParams
 from auterity.transport.mongodb_atlas import MongodbAtlasConnection, MongodbAtlasSession, path
+from auterity.transport.rest import as_promised
 
 JSON = dict[str, Any]
 VECTOR: Final = "vectorSearch"
@@ -102,12 +103,8 @@ class MongodbAtlasIndex(Provider[MongodbAtlasIndexParams, MongodbAtlasSession]):
             return
 
     def _decoded(self, cluster: str, told: Any) -> Observed[MongodbAtlasIndexParams] | None:
-        try:
+        with as_promised("Atlas'"):
             return None if told["status"] == GONE else self._observed(cluster, told)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(
-                f"Atlas' answer is not what its API promises ({type(error).__name__})"
-            ) from error
 
     def _observed(self, cluster: str, told: JSON) -> Observed[MongodbAtlasIndexParams]:
         definition = told.get("latestDefinition") or {}

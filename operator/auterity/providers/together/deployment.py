@@ -9,7 +9,7 @@ from typing import Final
 from auterity.api.model_deployment import ModelSource
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider
-from auterity.engine.errors import Busy, Conflict, NotFound, Rejected, Unavailable
+from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
 from auterity.providers.together.autoscaling import (
     STOPPED,
     TARGETS,
@@ -31,7 +31,7 @@ from auterity.providers.together.seen import (
     shadows,
     state_of,
 )
-from auterity.transport.rest import JSON
+from auterity.transport.rest import JSON, as_promised
 
 CHAT: Final = "chat/completions"
 LIMITS: Final = {
@@ -136,12 +136,8 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
             deployments = await self._deployments(id)
         except NotFound:
             return None
-        try:
+        with as_promised("Together's"):
             return self._seen(endpoint, deployments)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(
-                f"Together's answer is not what its API promises ({type(error).__name__})"
-            ) from error
 
     async def create(self, want: TogetherDeploymentParams, owner: str) -> str:
         self.refuse(want)

@@ -12,9 +12,9 @@ from pydantic import Field
 from auterity.api.fields import CREATE_ONLY, IMMUTABLE, Model, SecretValue, ShortText, Text, Url
 from auterity.api.tuning_job import Method, TuningJob
 from auterity.engine.contract import Observed, Phase, Provider
-from auterity.engine.errors import Conflict, DependencyNotReady, NotFound, Rejected, Unavailable
+from auterity.engine.errors import Conflict, DependencyNotReady, NotFound, Rejected
 from auterity.providers.together.connection import TogetherConnection, TogetherSession
-from auterity.transport.rest import JSON
+from auterity.transport.rest import JSON, as_promised
 
 JOBS: Final = "/v1/fine-tunes"
 LONGEST_SUFFIX: Final = 40
@@ -153,12 +153,8 @@ class TogetherTuning(Provider[TogetherTuningParams, TogetherSession]):
             return None
         reason = await self._reason(id) if job.get("status") == "error" else None
         project = await self.session.project()
-        try:
+        with as_promised("Together's"):
             return _observed(job, reason, project)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Unavailable(
-                f"Together's answer is not what its API promises ({type(error).__name__})"
-            ) from error
 
     async def create(self, want: TogetherTuningParams, owner: str) -> str:
         self.refuse(want)
