@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
@@ -21,7 +20,7 @@ from tools import crds, helm
 from tools.controlplane import Controlplane
 from tools.golang import Module
 from tools.loopback import HOST, answers, free_port
-from tools.process import Process
+from tools.process import Process, Startable
 from tools.servers.valkey import Valkey
 
 SOURCE = "github.com/argoproj/argo-cd/v3"
@@ -53,7 +52,7 @@ def health(found: dict[str, Any], config_map: Path, folder: Path) -> tuple[str, 
     return told["STATUS"], told.get("MESSAGE", "")
 
 
-class ArgoCD:
+class ArgoCD(Startable):
     """`with ArgoCD(controlplane):`; Applications live in the namespace `argocd`."""
 
     def __init__(self, controlplane: Controlplane) -> None:
@@ -79,17 +78,6 @@ class ArgoCD:
             process.stop()
         self._processes = []
         self._redis.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _settle_in(self, installed: Path) -> None:
         kubectl = self._controlplane.kubectl

@@ -5,14 +5,13 @@ module, for want of one that it requires; whoever starts this plays its part.
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tools import crds
 from tools.controlplane import Controlplane
 from tools.golang import Module
 from tools.loopback import HOST, answers, free_port
-from tools.process import Process
+from tools.process import Process, Startable
 
 SOURCE = "github.com/fluxcd"
 CONTROLLERS = ("helm-controller", "kustomize-controller")
@@ -32,7 +31,7 @@ def build() -> Path:
     return MODULE.build()
 
 
-class Flux:
+class Flux(Startable):
     """`with Flux(controlplane):`."""
 
     def __init__(self, controlplane: Controlplane) -> None:
@@ -56,17 +55,6 @@ class Flux:
         for process in self._processes:
             process.stop()
         self._processes = []
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _launch(self, name: str, installed: Path) -> None:
         folder = self._controlplane.folder / name

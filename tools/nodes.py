@@ -5,7 +5,6 @@ Ready as soon as the API server knows of it, though no process is started.
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import yaml
@@ -14,7 +13,7 @@ from tools.controlplane import Controlplane
 from tools.controlplane.binaries import SCHEDULER, link_values
 from tools.golang import Module
 from tools.loopback import HOST, free_port
-from tools.process import Process
+from tools.process import Process, Startable
 
 STAGES = Path(__file__).with_name("stages.yaml")
 KWOK = Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
@@ -25,7 +24,7 @@ def build() -> tuple[Path, Path]:
     return KWOK.build() / "kwok", SCHEDULER.build(link_values()) / "kube-scheduler"
 
 
-class Nodes:
+class Nodes(Startable):
     """Nodes of an embedded control plane, and a real scheduler; `with Nodes(controlplane, 2):`."""
 
     def __init__(self, controlplane: Controlplane, count: int = 2) -> None:
@@ -68,17 +67,6 @@ class Nodes:
         status = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
         told = self._controlplane.kubectl("get", "nodes", "-o", f"jsonpath={status}")
         return told.split() == ["True"] * len(self._names)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _node(name: str) -> dict[str, object]:

@@ -8,7 +8,6 @@ import ssl
 import tempfile
 from base64 import b64encode
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TextIO
 
 import trustme
@@ -16,7 +15,7 @@ import trustme
 from tools.controlplane.binaries import build
 from tools.controlplane.kubectl import Kubectl
 from tools.loopback import HOST, answers, free_port
-from tools.process import Process
+from tools.process import Process, Startable
 
 # Without nodes nothing needs the rest: what is listed publishes credentials, collects garbage,
 # empties namespaces, adds up ClusterRoles, turns a Deployment into (pending) pods and tells a
@@ -35,7 +34,7 @@ CONTROLLERS = (
 )
 
 
-class Controlplane:
+class Controlplane(Startable):
     """A Kubernetes API with TLS, RBAC and the controllers that need no node.
 
     With `folder` its data, address and credentials outlive it and are used again by the next one
@@ -112,17 +111,6 @@ class Controlplane:
         """Return when one of the processes has ended."""
         while not any(process.ended_within(0.5) for process in self._processes):
             pass
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def answers(self, path: str) -> bool:
         """Tell whether the API server answers a GET by its administrator with success."""

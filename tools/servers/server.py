@@ -2,17 +2,16 @@
 
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from tools.cache import InstallError
 from tools.loopback import HOST, answers, free_port
-from tools.process import Process
+from tools.process import Process, Startable
 
 
-class Server(ABC):
+class Server(Startable):
     """A real server; `with Moto() as moto:` or start and stop.
 
     Its data is in a folder of its own, and gone when it stops.
@@ -91,17 +90,6 @@ class Server(ABC):
         if self._process is not None:
             self._process.stop()
             self._process = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def answers(self, path: str) -> bool:
         return answers(f"{self.url}{path}")
