@@ -1,7 +1,5 @@
 """What is special of Azure ML: what it refuses while it works, scaling, why it fails."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from auterity.providers.azure_ml.endpoint import AzureMLEndpoint
@@ -12,16 +10,7 @@ from tests.conformance.rolling import BLUE_GREEN, Roller, spec_of
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.azure_ml import MODEL, REGISTRY, AzureMLVendor, Workspace
 
-
-@pytest.fixture
-async def harness() -> AsyncIterator[Harness]:
-    vendor = AzureMLVendor()
-    await vendor.start()
-    it = Harness(vendor)
-    await it.start()
-    yield it
-    await it.stop()
-    await vendor.stop()
+STAND_IN = AzureMLVendor
 
 
 def behind(harness: Harness) -> Workspace:

@@ -1,7 +1,6 @@
 """What is special of Azure OpenAI: versions that move on, one change at a time, what it says."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,16 +13,7 @@ from tests.conformance.harness import NAME, Harness
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.azure_openai import ACCOUNT, KEY, QUOTA, Accounts, AzureOpenAIVendor
 
-
-@pytest.fixture
-async def harness() -> AsyncIterator[Harness]:
-    vendor = AzureOpenAIVendor()
-    await vendor.start()
-    it = Harness(vendor)
-    await it.start()
-    yield it
-    await it.stop()
-    await vendor.stop()
+STAND_IN = AzureOpenAIVendor
 
 
 def behind(harness: Harness) -> Accounts:

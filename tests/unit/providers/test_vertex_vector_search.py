@@ -1,23 +1,10 @@
 """What is special of Vector Search: failed deployments, other machines, foreign deployments."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from tests.conformance.harness import Harness
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.vertex_vector_search import VectorSearch, VectorSearchVendor
 
-
-@pytest.fixture
-async def harness() -> AsyncIterator[Harness]:
-    vendor = VectorSearchVendor()
-    await vendor.start()
-    it = Harness(vendor)
-    await it.start()
-    yield it
-    await it.stop()
-    await vendor.stop()
+STAND_IN = VectorSearchVendor
 
 
 def behind(harness: Harness) -> VectorSearch:
