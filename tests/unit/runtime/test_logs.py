@@ -2,24 +2,13 @@
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.redaction import private, remember
 from auterity.engine.subject import Key
 from auterity.runtime.logs import LoggedChanges, configure
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def test_a_secret_is_hidden_wherever_it_stands(capsys: pytest.CaptureFixture[str]):
