@@ -96,6 +96,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Billed:
+    """Something that is paid for by the hour, whether it is used or not."""
+
+    item: str
+    """As the vendor's price list (`auterity/prices/`) names it, such as ml.m5.large."""
+    least: float = 1.0
+    """How many of it there are at least, such as the fewest replicas."""
+    most: float = 1.0
+    """How many there may be, such as the most replicas."""
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who the credentials belong to."""
 
@@ -235,6 +247,14 @@ class Provider(ABC, Generic[P, S]):
         ]
         if told:
             raise Rejected("; ".join(told))
+
+    @classmethod
+    def billed(cls, want: P) -> Sequence[Billed] | None:  # noqa: ARG003 - for those that override it
+        """What of it is paid for by the hour: for the estimate in status.cost, and for budgets.
+
+        Empty: nothing, since it is paid for by use. None: it cannot be estimated.
+        """
+        return None
 
     async def locate(self, want: P) -> str | None:
         """The id under which the object would exist, or None if none can be found.
