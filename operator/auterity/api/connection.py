@@ -30,6 +30,11 @@ class ConnectionParams(Model):
     rate_limit: ClassVar[RateLimit] = RateLimit(per_second=10, burst=20, concurrent=8)
     """The budget where the Connection declares none: the vendor's documented limits."""
 
+    @property
+    def billing_region(self) -> str | None:
+        """The region whose prices hold for what it leads to; None: the connection does not say."""
+        return None
+
 
 class ConnectionSpec(Model):
     """Endpoint, credentials and budget for one vendor account."""

@@ -109,6 +109,10 @@ class AwsConnection(Connector):
     """Endpoint used for all services instead of AWS's own, such as an emulator or a VPC
     endpoint."""
 
+    @property
+    def billing_region(self) -> str | None:
+        return self.region
+
     async def open(self, access: Access) -> "AwsSession":
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise Rejected("accessKeyId and secretAccessKey go together")

@@ -78,6 +78,10 @@ class GoogleConnection(Connector):
     """Endpoint used for all services instead of Google's own, such as a Private Service Connect
     endpoint."""
 
+    @property
+    def billing_region(self) -> str | None:
+        return self.location
+
     async def open(self, access: Access) -> "GoogleSession":
         if self.service_account_key is None and not access.lends_identity:
             raise Rejected(
