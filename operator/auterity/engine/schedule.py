@@ -7,6 +7,7 @@ import logging
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -87,6 +88,9 @@ class Schedule:
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[Key, asyncio.Task[Verdict]] = {}
+        self._context = copy_context()
+        """What each visit begins with. Often it is another visit that asks for it, whose trail and
+        secrets are none of its business; handed on and on, they would become ever more."""
         self._open = False
 
     def start(self) -> None:
@@ -258,9 +262,13 @@ class Schedule:
             entry.ready_since, entry.running, entry.again = None, True, False
             self._in_hand[name[0]] += 1
             entry.urgent = False
-            task = asyncio.create_task(self._visit_one(key, urgent=urgent))
+            task = asyncio.create_task(
+                self._visit_one(key, urgent=urgent), context=self._context.copy()
+            )
             # Not the visit's own last act: one that is cancelled before it begins has none.
-            task.add_done_callback(partial(self._ended, key, entry, name[0]))
+            task.add_done_callback(
+                partial(self._ended, key, entry, name[0]), context=self._context.copy()
+            )
             self._tasks[key] = task
             return True
         return False
@@ -325,7 +333,9 @@ class Schedule:
         waits = [wait for wait in (held, due) if wait is not None]
         if waits:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.001, min(waits)), self._pump)
+            self._timer = loop.call_later(
+                max(0.001, min(waits)), self._pump, context=self._context.copy()
+            )
 
     def _drop_empty_lanes(self) -> None:
         if len(self._lanes) > 64:  # noqa: PLR2004 - few lanes cost nothing

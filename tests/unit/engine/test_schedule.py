@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 
 import pytest
 
@@ -86,3 +87,25 @@ async def test_what_was_due_and_has_been_visited_since_takes_no_room(visits: Vis
         await _rest(visits.schedule)
     assert len(visits.made) == 1000
     assert len(visits.schedule._due) < 100
+
+
+async def test_a_visit_knows_nothing_of_the_one_that_asked_for_it():
+    known: ContextVar[frozenset[str]] = ContextVar("known", default=frozenset())
+    found: dict[str, frozenset[str]] = {}
+
+    async def visit(key: Key, _urgent: bool) -> Verdict:  # noqa: FBT001 - the schedule's
+        found[key.name] = known.get()
+        known.set(known.get() | {f"secret of {key.name}"})
+        if (number := int(key.name)) < 30:
+            # At once, or by the timer.
+            schedule.add(_key("a", str(number + 1)), after=0.001 * (number % 2))
+        return Verdict("Ready", Again.NEVER)
+
+    schedule = Schedule(visit, lane=lambda _: ("c", "n"), room=lambda _: 1, held=lambda _: 0.0)
+    schedule.start()
+    schedule.add(_key("a", "0"))
+    async with asyncio.timeout(10):
+        while len(found) < 31:  # noqa: ASYNC110 - nothing tells when it is
+            await asyncio.sleep(0.001)
+    await schedule.stop(1.0)
+    assert set(found.values()) == {frozenset()}
