@@ -75,6 +75,7 @@ async def _watches(operator: Operator) -> list[asyncio.Task[object]]:
     tasks = await kopf.spawn_tasks(
         registry=handlers.registry(operator),
         settings=kopf.OperatorSettings(),
+        memories=handlers.NoMemories(),
         # Else Kopf asks for the user's name, and in a container its number may have none.
         identity=operator.options.replica,  # type: ignore[arg-type]  # Kopf's own NewType of str
         clusterwide=not operator.options.namespaces,

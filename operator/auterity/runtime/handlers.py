@@ -5,6 +5,7 @@ from itertools import chain, repeat
 from typing import Any, cast
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from auterity.api import GROUP, VERSION
 from auterity.api.kinds import PLURALS
@@ -25,6 +26,19 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
     for kind in operator.kinds:
         kopf.on.event(GROUP, VERSION, PLURALS[kind], registry=found, id="observe")(observe)
     return found
+
+
+class NoMemories(ResourceMemories):
+    """What Kopf remembers of each object, switched off: nothing here asks for it.
+
+    Kopf forgets an object when the watch tells that it is gone. Of what went while a watch was
+    interrupted none tells, and it would be remembered for ever.
+    """
+
+    async def recall(
+        self, raw_body: kopf.RawBody, *, ephemeral: bool = True, **options: Any
+    ) -> ResourceMemory:
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo:

@@ -11,7 +11,7 @@ import pytest
 
 from auterity.api.annotations import FINALIZER
 from auterity.runtime import app
-from auterity.runtime.handlers import _settings
+from auterity.runtime.handlers import NoMemories, _settings
 from auterity.runtime.operator import Operator, Options
 
 
@@ -26,6 +26,25 @@ async def test_kopf_leaves_objects_alone_and_never_gives_up():
         first = list(itertools.islice(iter(backoffs), 1000))  # type: ignore[arg-type]  # not a float
         assert len(first) == 1000
         assert max(first) <= 10
+
+
+async def test_kopf_remembers_no_object_whose_end_it_may_not_be_told_of():
+    memories = NoMemories()
+    for number in range(100):
+        await memories.recall(cast("kopf.RawBody", {"metadata": {"uid": str(number)}}))
+    assert not list(memories.iter_all_memories())
+
+
+async def test_kopf_is_started_without_memories(monkeypatch: pytest.MonkeyPatch):
+    given: dict[str, object] = {}
+
+    async def spawn_tasks(**options: object) -> list[object]:
+        given.update(options)
+        return []
+
+    monkeypatch.setattr(kopf, "spawn_tasks", spawn_tasks)
+    await app._watches(cast("Operator", SimpleNamespace(kinds=[], options=Options())))
+    assert isinstance(given["memories"], NoMemories)
 
 
 async def test_the_user_needs_no_name(monkeypatch: pytest.MonkeyPatch):
