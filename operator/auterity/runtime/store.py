@@ -1,10 +1,9 @@
 """The newest state of every object of ours, trimmed, with the indices that visits need."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
@@ -14,6 +13,7 @@ from auterity.engine.connections import connection_key
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Waits
 
+Name = TypeVar("Name", bound=Hashable)
 _ASKING: Final = (REQUESTED_AT, APPROVE, FORGET)
 
 
@@ -62,10 +62,10 @@ class Store:
 
     def __init__(self) -> None:
         self._subjects: dict[Key, Subject] = {}
-        self._of_kind: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
-        self._users: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
+        self._of_kind: _Groups[tuple[str, str]] = _Groups()
+        self._users: _Groups[Key] = _Groups()
         self._waits: dict[Key, frozenset[Waits]] = {}
-        self._waiting: defaultdict[tuple[str, str], dict[Key, None]] = defaultdict(dict)
+        self._waiting: _Groups[tuple[str, str]] = _Groups()
 
     def __iter__(self) -> Iterator[Subject]:
         return iter(list(self._subjects.values()))
@@ -79,13 +79,13 @@ class Store:
 
     def select(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[Subject]:
         """Objects that carry all these labels, by name."""
-        found = (self._subjects[key] for key in self._of_kind.get((kind, namespace), ()))
+        found = (self._subjects[key] for key in self._of_kind.of((kind, namespace)))
         matching = (s for s in found if labels.items() <= s.labels.items())
         return sorted(matching, key=lambda s: s.key)
 
     def users(self, connection: Key) -> list[Key]:
         """The integrations that refer to a connection."""
-        return list(self._users.get(connection, ()))
+        return list(self._users.of(connection))
 
     def put(self, raw: Mapping[str, Any]) -> Put:
         """Take in an object as the API server tells it; older news than known changes nothing."""
@@ -99,7 +99,7 @@ class Store:
         change = _difference(old, new)
         self._subjects[new.key] = new
         if Change.NEW in change:
-            self._of_kind[new.key.kind, new.key.namespace].add(new.key)
+            self._of_kind.add((new.key.kind, new.key.namespace), new.key)
         if Change.NEW in change or Change.EDIT in change:
             self._link(old, new)
         return Put(new, change)
@@ -110,28 +110,31 @@ class Store:
         if old is None or (uid is not None and old.uid != uid):
             return None
         del self._subjects[key]
-        self._of_kind[key.kind, key.namespace].discard(key)
-        self._users[connection_of(old)].pop(key, None)
+        self._of_kind.discard((key.kind, key.namespace), key)
+        self._users.discard(connection_of(old), key)
         self.wait(key, frozenset())
         self._waits.pop(key, None)
         return old
 
     def wait(self, key: Key, waits: frozenset[Waits]) -> None:
-        """Remember what an object is woken by."""
+        """Remember what an object is woken by, if it is still there."""
+        if waits and key not in self._subjects:
+            # It went while it was visited.
+            return
         before = self._waits.get(key, frozenset())
         if waits == before:
             return
         for wait in before - waits:
-            self._waiting[wait.kind, wait.namespace].pop(key, None)
+            self._waiting.discard((wait.kind, wait.namespace), key)
         for wait in waits:
-            self._waiting[wait.kind, wait.namespace][key] = None
+            self._waiting.add((wait.kind, wait.namespace), key)
         self._waits[key] = waits
 
     def waiting(self, key: Key, labels: Mapping[str, str]) -> list[Key]:
         """The objects that a change of this one wakes."""
         return [
             waiter
-            for waiter in self._waiting.get((key.kind, key.namespace), ())
+            for waiter in self._waiting.of((key.kind, key.namespace))
             if any(wait.woken_by(key, labels) for wait in self._waits[waiter])
         ]
 
@@ -139,8 +142,33 @@ class Store:
         if new.key.kind in (*CONNECTIONS, ROUTE):
             return
         if old is not None:
-            self._users[connection_of(old)].pop(new.key, None)
-        self._users[connection_of(new)][new.key] = None
+            self._users.discard(connection_of(old), new.key)
+        self._users.add(connection_of(new), new.key)
+
+
+class _Groups(Generic[Name]):
+    """Keys in groups, each in the order of arrival; an empty group is no more.
+
+    Namespaces and connections come and go, and what they are called seldom comes again.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[Name, dict[Key, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def of(self, name: Name) -> Collection[Key]:
+        return self._groups.get(name, ())
+
+    def add(self, name: Name, key: Key) -> None:
+        self._groups.setdefault(name, {})[key] = None
+
+    def discard(self, name: Name, key: Key) -> None:
+        if (group := self._groups.get(name)) is not None:
+            group.pop(key, None)
+            if not group:
+                del self._groups[name]
 
 
 def connection_of(subject: Subject) -> Key:

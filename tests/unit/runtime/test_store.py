@@ -111,3 +111,19 @@ def test_only_what_the_engine_looks_at_is_kept():
     notes = {"kubectl.kubernetes.io/last-applied-configuration": "{}", REQUESTED_AT: "now"}
     subject = store.put(raw(meta={"annotations": notes})).subject
     assert subject.annotations == {REQUESTED_AT: "now"}
+
+
+def test_of_what_is_gone_nothing_is_left():
+    store = Store()
+    waits = frozenset({Waits("Secret", "team", "token")})
+    for number in range(50):
+        meta = {"namespace": f"team-{number}"}
+        found = store.put(raw(meta=meta)).subject
+        store.wait(found.key, waits)
+        account = store.put(raw("account", "Connection", meta=meta)).subject
+        store.remove(found.key)
+        store.remove(account.key)
+        # Its visit was still under way.
+        store.wait(found.key, waits)
+    kept = {name: len(held) for name, held in vars(store).items()}
+    assert set(kept.values()) == {0}, kept
