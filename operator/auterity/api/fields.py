@@ -82,6 +82,9 @@ ENGINE: Final = Marker("engine")
 UNVERSIONED: Final = Marker("unversioned")
 """For kinds with revisions: belongs to the object as a whole, or can change while it serves. A new
 value makes no new revision; `update` brings it, to all revisions where each has its own."""
+GOVERNS: Final = Marker("governs")
+"""Says how the engine keeps the object, and is nothing that the vendor has: it is never compared,
+and a new value makes no new revision."""
 DESTRUCTIVE: Final = Marker("destructive")
 """Changing it can lose data or break users: with `approval: Destructive` it waits for approval."""
 

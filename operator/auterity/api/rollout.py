@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from auterity.api.common import Status
-from auterity.api.fields import ENGINE, Duration, Keyed, Model, Params, Rule, Text
+from auterity.api.cost import Priced, PricedStatus
+from auterity.api.fields import ENGINE, Duration, Keyed, Model, Rule, Text
 
 UNTIL_APPROVED: Final = "UntilApproved"
 MOST_STEPS: Final = 20
@@ -147,7 +147,7 @@ class Probe(Model):
     """How many failures in a row make it count as failing."""
 
 
-class Revisioned(Params):
+class Revisioned(Priced):
     """Base of the portable models of kinds that have revisions."""
 
     rules = (
@@ -241,7 +241,7 @@ class ProbeStatus(Model):
     """What was wrong when it began to fail."""
 
 
-class RevisionedStatus(Status):
+class RevisionedStatus(PricedStatus):
     """The truth about an integration that has revisions."""
 
     rollout: RolloutStatus | None = None

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from auterity.api.common import Status
-from auterity.api.fields import IMMUTABLE, SHARED, Params, ShortText, Text, TextMap
+from auterity.api.cost import Priced, PricedStatus
+from auterity.api.fields import IMMUTABLE, SHARED, ShortText, Text, TextMap
 
 
 class Method(StrEnum):
@@ -17,7 +17,7 @@ class Method(StrEnum):
     REINFORCEMENT = "Reinforcement"
 
 
-class TuningJob(Params):
+class TuningJob(Priced):
     """A fine-tuning or training run to its end.
 
     It is made once and never repeated: to run again, declare another one. The model that it makes
@@ -46,7 +46,7 @@ class TuningJob(Params):
     """Further settings of the run in the vendor's words."""
 
 
-class RunStatus(Status):
+class RunStatus(PricedStatus):
     """The truth about a run."""
 
     completed: bool | None = None

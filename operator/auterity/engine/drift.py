@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from auterity.api.fields import (
     CREATE_ONLY,
     ENGINE,
+    GOVERNS,
     SHARED,
     WRITE_ONLY,
     Marker,
@@ -131,7 +132,7 @@ class _Walk:
         for name, info in cls.model_fields.items():
             # SHARED is about the keys of a map, not about what its entries leave to the vendor.
             markers = (above - {SHARED}) | {m for m in info.metadata if isinstance(m, Marker)}
-            if ENGINE in markers or CREATE_ONLY in markers:
+            if markers & {ENGINE, GOVERNS, CREATE_ONLY}:
                 continue
             here, there = f"{path}{name}", f"{shown}{info.alias or name}"
             if not path and self.memory.vendor and name not in self.memory.portable:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from auterity.api.annotations import APPROVE
 from auterity.api.common import DriftPolicy, by_alias
-from auterity.api.fields import ENGINE, UNVERSIONED, alias_of, marked
+from auterity.api.fields import ENGINE, GOVERNS, UNVERSIONED, alias_of, marked
 from auterity.api.rollout import (
     LONGEST_CONTENT,
     EarlierRevision,
@@ -47,6 +47,7 @@ def versioned(params: type[Revisioned]) -> tuple[str, ...]:
         if name not in POLICY
         and not marked(params, name, UNVERSIONED)
         and not marked(params, name, ENGINE)
+        and not marked(params, name, GOVERNS)
     )
 
 
