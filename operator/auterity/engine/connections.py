@@ -138,6 +138,8 @@ class Connections:
         self.budgets.pop(key, None)
         self._limits.pop(key, None)
         self._stale.discard(key)
+        if (lock := self._opening.get(key)) is not None and not lock.locked():
+            del self._opening[key]
 
     async def visit(self, subject: Subject) -> Verdict:
         """One visit of a Connection or ClusterConnection: verify, and tell in its status."""
@@ -269,12 +271,17 @@ class Connections:
         return subject.key.namespace or str(subject.spec.get("secretNamespace", ""))
 
     async def _open(self, subject: Subject) -> Opened:
-        async with self._opening.setdefault(subject.key, asyncio.Lock()):
-            before = self._opened.get(subject.key)
-            declared = (subject.uid, subject.generation)
-            if before is None or before.declared != declared or subject.key in self._stale:
-                self._opened[subject.key] = await self._open_anew(subject, before)
-            opened = self._opened[subject.key]
+        try:
+            async with self._opening.setdefault(subject.key, asyncio.Lock()):
+                before = self._opened.get(subject.key)
+                declared = (subject.uid, subject.generation)
+                if before is None or before.declared != declared or subject.key in self._stale:
+                    self._opened[subject.key] = await self._open_anew(subject, before)
+                opened = self._opened[subject.key]
+        finally:
+            if self._cluster.find(subject.key) is None:
+                # It went meanwhile: nobody else would come to close what was opened.
+                self.forget(subject.key)
         for value in opened.secrets:
             remember(value)
         return opened

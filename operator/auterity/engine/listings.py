@@ -44,7 +44,8 @@ class Listings:
 
         An old truth: good enough to see that nothing has changed, never to act upon.
         """
-        listing = self._listings.setdefault((connection, type(provider)), _Listing())
+        name = connection, type(provider)
+        listing = self._listings.setdefault(name, _Listing())
         async with listing.lock:
             if self._clock() - listing.taken_at > KEPT:
                 try:
@@ -53,7 +54,7 @@ class Listings:
                     # Credentials that may read may not be allowed to list.
                     listing.found = {}
                 listing.taken_at = self._clock()
-                asyncio.get_running_loop().call_later(KEPT, self._drop, listing)
+                asyncio.get_running_loop().call_later(KEPT, self._drop, name)
                 if listing.found:
                     self._taken(connection)
             return listing.found.get(id)
@@ -64,6 +65,9 @@ class Listings:
         if listing is not None:
             listing.found.pop(id, None)
 
-    def _drop(self, listing: _Listing) -> None:
-        if self._clock() - listing.taken_at >= KEPT:
+    def _drop(self, name: tuple[Key, type]) -> None:
+        listing = self._listings.get(name)
+        if listing is not None and self._clock() - listing.taken_at >= KEPT:
             listing.found = {}
+            if not listing.lock.locked():
+                del self._listings[name]

@@ -8,7 +8,7 @@ import pytest
 from auterity.api.annotations import REQUESTED_AT
 from auterity.engine import connections
 from auterity.engine.errors import Rejected, Throttled, Unavailable
-from auterity.engine.subject import Key, Subject
+from auterity.engine.subject import Key, SecretData, Subject
 from auterity.engine.verdict import Again, Verdict
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.harness import NAME, Harness
@@ -115,6 +115,28 @@ async def test_new_credentials_open_a_new_session_and_close_the_old_one(
     await harness.connections.close()
     assert world.closed == 2
     assert NEW not in harness.everything_told()
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_a_connection_that_goes_while_it_is_opened_leaves_nothing_open(
+    harness: Harness, world: World, monkeypatch: pytest.MonkeyPatch, *, readable: bool
+):
+    monkeypatch.setattr(connections, "CLOSE_AFTER", 0.0)
+    harness.apply()
+    kept = harness.connections
+    read = harness.cluster.secret
+
+    async def secret(namespace: str, name: str) -> SecretData | None:
+        del harness.cluster.subjects[harness.connection]
+        kept.forget(harness.connection)
+        return await read(namespace, name) if readable else None
+
+    monkeypatch.setattr(harness.cluster, "secret", secret)
+    await harness.visit()
+    await asyncio.sleep(0.01)
+    assert (world.opened, world.closed) == ((1, 1) if readable else (0, 0))
+    left = (kept._opened, kept._stale, kept._opening, kept._limits, kept._closing, kept.budgets)
+    assert not any(left)
 
 
 async def test_a_secret_that_says_the_same_opens_nothing(harness: Harness, world: World):
