@@ -106,6 +106,10 @@ class Metrics:
     def waited(self, vendor: str, connection: str, seconds: float) -> None:
         self._waits.labels(vendor, connection).inc(seconds)
 
+    def forget(self, connection: str) -> None:
+        """The connection is no more: nor are its series."""
+        self._waits.remove_by_labels({"connection": connection})
+
     def drifted(self, kind: str, vendor: str, fields: Iterable[str]) -> None:
         self._drift.labels(kind, vendor).inc(sum(1 for _ in fields))
 

@@ -185,9 +185,11 @@ class Operator:
         if gone is None:
             return
         self.schedule.discard(key)
+        self.engine.probes.forget(gone.uid)
         if key.kind in CONNECTIONS:
             # Its visits, which close it, may be another replica's.
             self.connections.forget(key)
+            self._metrics.forget(str(key))
             self._renewed.discard(key)
         self._wake(gone, Change.GONE)
 

@@ -71,3 +71,14 @@ def test_a_route_has_no_vendor():
     metrics.watch(state({"kind": "ModelRoute", "metadata": {"name": "chat"}}))
     labels = {"kind": "ModelRoute", "vendor": "", "ready": "Unknown", "reason": "none"}
     assert metrics.registry.get_sample_value("auterity_objects", labels) == 1
+
+
+def test_a_connection_that_is_no_more_has_no_series():
+    metrics = Metrics()
+    for number in range(100):
+        metrics.waited("shelf", f"Connection team/account-{number}", 0.1)
+        metrics.forget(f"Connection team/account-{number}")
+    metrics.waited("shelf", "Connection team/kept", 0.1)
+    metrics.forget("Connection team/never-called")
+    (family,) = [f for f in metrics.registry.collect() if f.name == "auterity_budget_wait_seconds"]
+    assert [sample.labels["connection"] for sample in family.samples] == ["Connection team/kept"]

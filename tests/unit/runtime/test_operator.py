@@ -4,7 +4,8 @@ import asyncio
 import base64
 import copy
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from typing import Any
 
 import pytest
@@ -362,3 +363,60 @@ async def test_routes_are_left_alone_if_they_or_deployments_are(api: Api, kind: 
     found = Operator(api, DEPLOYMENTS, Metrics(), options)  # type: ignore[arg-type]  # in memory
     assert "ModelRoute" not in found.kinds
     assert "ModelRoute" in Operator(api, DEPLOYMENTS, Metrics(), Options()).kinds  # type: ignore[arg-type]  # as above
+
+
+def _held(thing: object, at: str, sizes: dict[str, int], seen: set[int]) -> dict[str, int]:
+    """How much every container holds that can be reached from something of ours."""
+    if id(thing) in seen:
+        return sizes
+    seen.add(id(thing))
+    if isinstance(thing, Mapping | Set | Sequence | deque) and not isinstance(thing, str | bytes):
+        sizes[at] = sizes.get(at, 0) + len(thing)
+        for item in list(thing.values() if isinstance(thing, Mapping) else thing):
+            _held(item, f"{at}[]", sizes, seen)
+    elif type(thing).__module__.startswith("auterity."):
+        slots = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
+        for name in {*getattr(thing, "__dict__", ()), *slots}:
+            _held(getattr(thing, name, None), f"{at}.{name}", sizes, seen)
+    return sizes
+
+
+async def _come_and_go(operator: Operator, api: Api, shelf: Shelf, team: str) -> None:
+    root = ROOT.replace("/team", f"/{team}")
+    secret = f"/api/v1/namespaces/{team}/secrets/shelf"
+    api.objects[secret] = api.objects["/api/v1/namespaces/team/secrets/shelf"]
+    api.apply(f"{root}/connections/account", {"shelf": shelf.connection(None)})
+    for number in range(3):
+        api.apply(f"{root}/vectorindexes/{team}-{number}", spec())
+    await rest(operator)
+    operator.secret_changed(team, "shelf")
+    api.apply(f"{root}/vectorindexes/{team}-0", spec(2))
+    await rest(operator)
+    api.delete(f"{root}/connections/account")
+    await rest(operator)
+    for number in range(3):
+        api.delete(f"{root}/vectorindexes/{team}-{number}")
+    await rest(operator)
+    del api.objects[secret]
+    assert not [path for path in api.objects if path.startswith(root)]
+    api.objects = {path: raw for path, raw in api.objects.items() if "/events/" not in path}
+
+
+async def test_of_what_came_and_went_nothing_is_left(
+    operator: Operator, api: Api, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("auterity.runtime.operator.REMEMBERED", 10)
+    monkeypatch.setattr("auterity.runtime.cluster.REMEMBERED", 10)
+    monkeypatch.setattr("auterity.engine.connections.CLOSE_AFTER", 0.0)
+    most: list[dict[str, int]] = [{}, {}]
+    rounds = 40
+    for number in range(2 * rounds):
+        await _come_and_go(operator, api, shelf, f"team-{number}")
+        shelf.world.calls.clear()
+        await asyncio.sleep(0.001)
+        half = most[number // rounds]
+        held = _held(operator, "operator", {}, {id(api), id(shelf.world)})
+        half.update({at: max(half.get(at, 0), size) for at, size in held.items()})
+    # What is cleared now and then goes up and down; what is left of each round adds up.
+    early, late = most
+    assert {at: size for at, size in late.items() if size > early.get(at, 0) + rounds // 4} == {}
