@@ -4,8 +4,7 @@ import asyncio
 import base64
 import copy
 import itertools
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -370,7 +369,7 @@ def _held(thing: object, at: str, sizes: dict[str, int], seen: set[int]) -> dict
     if id(thing) in seen:
         return sizes
     seen.add(id(thing))
-    if isinstance(thing, Mapping | Set | Sequence | deque) and not isinstance(thing, str | bytes):
+    if isinstance(thing, Collection) and not isinstance(thing, str | bytes):
         sizes[at] = sizes.get(at, 0) + len(thing)
         for item in list(thing.values() if isinstance(thing, Mapping) else thing):
             _held(item, f"{at}[]", sizes, seen)
