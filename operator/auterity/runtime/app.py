@@ -1,7 +1,6 @@
 """Starts and stops the whole process: Kopf's watches, the operator, probes and metrics."""
 
 import asyncio
-import gc
 import logging
 import signal
 
@@ -9,7 +8,7 @@ import kopf
 import uvloop
 
 from auterity.engine.declared import Providers, connectors
-from auterity.runtime import handlers, secrets
+from auterity.runtime import garbage, handlers, secrets
 from auterity.runtime.cluster import identity
 from auterity.runtime.health import Health
 from auterity.runtime.kube import Kube
@@ -51,7 +50,8 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
             for namespace in options.namespaces or ("",)
         ]
         await operator.start(await identity(kube, options.cluster_name))
-        _leave_what_lasts()
+        garbage.leave_what_lasts()
+        tasks.append(asyncio.create_task(garbage.collect()))
         tasks.append(asyncio.create_task(operator.members.run()))
         tasks += await _watches(operator)
         if options.admission is not None:
@@ -96,17 +96,6 @@ async def _advise(
     adviser = Adviser(operator.cluster, providers, connectors(providers))
     listen, namespace = options.admission_listen, options.lease_namespace
     await Webhook(kube, adviser, configuration, namespace, listen).run(advises.set)
-
-
-def _leave_what_lasts() -> None:
-    """Spare the garbage collector what lasts as long as the process: modules, models, the store.
-
-    Otherwise every collection walks all objects of the cluster, and visits cost the more the more
-    objects there are.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _take_signals(stop: asyncio.Event) -> None:

@@ -1,0 +1,64 @@
+"""What has ended in a cycle is collected by the clock, however seldom Python would."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from auterity.runtime import garbage
+
+
+class Watch:
+    """Refers to itself, as an interrupted one does by its exception."""
+
+    def __init__(self) -> None:
+        self.error = self
+
+
+@pytest.fixture
+def never_by_itself() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def _collect_for(seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await garbage.collect()
+
+
+@pytest.mark.usefixtures("never_by_itself")
+async def test_what_has_lived_for_long_is_collected_as_well(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(garbage, "EVERY", 0.001)
+    monkeypatch.setattr(garbage, "SHARE", 1.0)
+    watch = Watch()
+    for generation in range(3):
+        gc.collect(generation)
+    left = weakref.ref(watch)
+    del watch
+    gc.collect(1)
+    assert left() is not None
+    async with asyncio.timeout(10):
+        collecting = asyncio.create_task(garbage.collect())
+        while left() is not None:  # noqa: ASYNC110 - nothing tells when it is
+            await asyncio.sleep(0.001)
+        collecting.cancel()
+
+
+async def test_the_longer_a_collection_takes_the_seldomer_it_is(monkeypatch: pytest.MonkeyPatch):
+    slept: list[float] = []
+    clock = iter((10.0, 10.5, 20.0, 20.001))
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 2:
+            raise TimeoutError
+
+    monkeypatch.setattr(garbage, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(garbage.asyncio, "sleep", sleep)
+    await _collect_for(10)
+    assert slept == [60.0, 500.0, 60.0]
