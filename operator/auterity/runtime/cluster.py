@@ -178,6 +178,10 @@ class KubeCluster:
         except (KubeError, ClusterUnavailable) as error:
             log.debug("an event was lost: %s", error, extra={"object": str(subject.key)})
 
+    def forget(self, uid: str) -> None:
+        """The object is gone."""
+        self._events.forget(uid)
+
     async def _patch(self, subject: Subject, body: JSON, part: str = "") -> Subject:
         try:
             self._fence()
@@ -308,6 +312,9 @@ class _EventLimits:
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         return allowed
+
+    def forget(self, uid: str) -> None:
+        self._seen.pop(uid, None)
 
 
 async def identity(kube: Kube, configured: str | None) -> str:

@@ -405,7 +405,6 @@ async def test_of_what_came_and_went_nothing_is_left(
     operator: Operator, api: Api, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("auterity.runtime.operator.REMEMBERED", 10)
-    monkeypatch.setattr("auterity.runtime.cluster.REMEMBERED", 10)
     monkeypatch.setattr("auterity.engine.connections.CLOSE_AFTER", 0.0)
     most: list[dict[str, int]] = [{}, {}]
     rounds = 40
