@@ -386,10 +386,12 @@ async def _come_and_go(operator: Operator, api: Api, shelf: Shelf, team: str) ->
     api.objects[secret] = api.objects["/api/v1/namespaces/team/secrets/shelf"]
     api.apply(f"{root}/connections/account", {"shelf": shelf.connection(None)})
     for number in range(3):
-        api.apply(f"{root}/vectorindexes/{team}-{number}", spec())
+        # What is retained leaves an Event behind.
+        kept = {"deletionPolicy": "Delete" if number else "Retain"}
+        api.apply(f"{root}/vectorindexes/{team}-{number}", {**spec(), **kept})
     await rest(operator)
     operator.secret_changed(team, "shelf")
-    api.apply(f"{root}/vectorindexes/{team}-0", spec(2))
+    api.apply(f"{root}/vectorindexes/{team}-1", spec(2))
     await rest(operator)
     api.delete(f"{root}/connections/account")
     await rest(operator)
