@@ -20,6 +20,7 @@ PLURALS = {
     "ClusterConnection": "clusterconnections",
     "ModelDeployment": "modeldeployments",
     "ModelRoute": "modelroutes",
+    "Budget": "budgets",
 }
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 

@@ -4,8 +4,7 @@ from typing import Any
 
 from auterity.api import API_VERSION
 from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec
-from auterity.api.kinds import KINDS, ROUTE
-from auterity.api.model_route import ModelRouteSpec
+from auterity.api.kinds import KINDS, LOCAL
 from auterity.engine import declared
 from auterity.engine.declared import Declared
 from auterity.engine.subject import Key, Subject
@@ -33,8 +32,8 @@ def check(document: Manifest) -> None:
     if kind in KINDS:
         assert document["apiVersion"] == API_VERSION
         assert read(document).want.name
-    elif kind == ROUTE:
-        assert ModelRouteSpec.model_validate(spec)
+    elif kind in LOCAL:
+        assert LOCAL[kind].spec.model_validate(spec)
     elif kind in ("Connection", "ClusterConnection"):
         model = ConnectionSpec if kind == "Connection" else ClusterConnectionSpec
         assert model.model_validate(spec)

@@ -10,7 +10,7 @@ import yaml
 
 from auterity.api import crd
 from auterity.api.connection import ConnectionParams
-from auterity.api.kinds import KINDS, PLURALS, ROUTE, Kind
+from auterity.api.kinds import KINDS, LOCAL, Kind
 from auterity.api.rights import rules
 from auterity.api.schema import Node
 from auterity.engine.contract import Provider
@@ -26,6 +26,11 @@ FOLDERS: Final = ("crds", "charts/auterity/files", "docs/reference", "docs/vendo
 """Everything in them is generated."""
 KUSTOMIZATION: Final = "crds/Kustomization"
 """Without an ending, so that `kubectl apply -f crds` takes it for no manifest."""
+LOCAL_SAMPLES: Final = {
+    "ModelRoute": "samples/use-cases/failover/route.yaml",
+    "Budget": "samples/use-cases/budget/budget.yaml",
+}
+"""Where the example of each kind without a vendor is."""
 MOST_BYTES: Final = 200_000
 """Larger CRDs come near the limits of etcd, of kubectl's annotation and of GitOps tools."""
 
@@ -52,13 +57,14 @@ def files(found: Catalogue) -> dict[str, str]:
             crds[kind.name] = (definition, sorted(vendors))
             _add_crd(made, definition)
     plurals = [KINDS[name].plural for name in crds]
-    routes = [PLURALS[ROUTE]] if "ModelDeployment" in crds else []
-    if routes:
-        _add_crd(made, crd.route())
-        made["docs/reference/model-route.md"] = reference.route_page(
-            crd.route(), (ROOT / "samples/use-cases/failover/route.yaml").read_text()
-        )
-    made["charts/auterity/files/rules.yaml"] = manifest(rules([*plurals, *routes]))
+    local = [kind for kind in LOCAL.values() if crds.keys() & {*kind.about}]
+    for kind in local:
+        definition = crd.local(kind)
+        _add_crd(made, definition)
+        example = (ROOT / LOCAL_SAMPLES[kind.name]).read_text()
+        made[f"docs/reference/{kebab(kind.name)}.md"] = reference.local_page(definition, example)
+    plurals_of_all = [*plurals, *(kind.plural for kind in local)]
+    made["charts/auterity/files/rules.yaml"] = manifest(rules(plurals_of_all))
     made["charts/auterity/files/finalizer-policy.yaml"] = manifest(*finalizer_policy(plurals))
     if blocks := connectors(found.values()):
         connections = crd.connections(blocks)

@@ -152,8 +152,8 @@ def kind_page(
     return "\n".join(part for part in parts if part)
 
 
-def route_page(crd: Node, example: str) -> str:
-    """ModelRoute, which has no vendor."""
+def local_page(crd: Node, example: str) -> str:
+    """A kind that has no vendor."""
     names, schema = crd["spec"]["names"], _schema(crd)
     spec = schema["properties"]["spec"]
     parts = [

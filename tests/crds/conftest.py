@@ -12,7 +12,7 @@ import yaml
 
 from auterity.api import API_VERSION, crd
 from auterity.api.connection import ConnectionParams
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import KINDS, LOCAL
 from auterity.providers.catalogue import catalogue
 from tests.crds.acme import AcmeConnection, ZenithConnection, acme, zenith
 from tools import cache
@@ -84,7 +84,7 @@ def controlplane() -> Iterator[Controlplane]:
             "acme": AcmeConnection,
             "zenith": ZenithConnection,
         }
-        definitions.append(crd.route())
+        definitions += map(crd.local, LOCAL.values())
         definitions += crd.connections({**connectors(found.values()), **mine})
         text = yaml.safe_dump_all(definitions)
         running.kubectl("apply", "--server-side", "-f", "-", input=text)

@@ -3,7 +3,7 @@
 import time
 
 from auterity.api import GROUP
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import SHORT_NAMES
 from tests.crds.conftest import Api, integration
 from tools.controlplane import KubectlError
 
@@ -58,5 +58,5 @@ def test_columns_tell_the_state(api: Api) -> None:
 
 
 def test_kinds_have_short_names(api: Api) -> None:
-    for short in [*(kind.short for kind in KINDS.values()), "conn", "cconn"]:
+    for short in SHORT_NAMES.values():
         api.kubectl("get", short)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from auterity.api import API_VERSION
-from auterity.api.kinds import KINDS
+from auterity.api.kinds import PLURALS
 from auterity.engine.conditions import Reason
 from e2e.kstatus import kstatus
 from tests.conformance.conftest import VENDORS
@@ -53,7 +53,7 @@ def test_the_page_tells_what_is_so():
     assert page.PAGE.read_text() == page.page(), "run python -m tests.gitops.page"
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "Connection", "ClusterConnection"])
+@pytest.mark.parametrize("kind", list(PLURALS))
 def test_an_object_that_was_never_looked_at_is_in_progress(kind: str):
     found = {
         "apiVersion": API_VERSION,

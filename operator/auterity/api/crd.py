@@ -12,9 +12,9 @@ from auterity.api.connection import (
     ConnectionSpec,
     ConnectionStatus,
 )
+from auterity.api.cost import PricedStatus
 from auterity.api.fields import Params, Rule
-from auterity.api.kinds import PLURALS, ROUTE, SHORT_NAMES, Kind
-from auterity.api.model_route import ModelRouteSpec, ModelRouteStatus
+from auterity.api.kinds import Kind, Local
 from auterity.api.schema import (
     RULES,
     Node,
@@ -65,24 +65,24 @@ def integration(kind: Kind, vendors: Mapping[str, type[Params]]) -> Node:
             _column("Age", ".metadata.creationTimestamp", type="date"),
             _condition("Message", "message", priority=1),
             _column("Connection", ".spec.connectionRef.name", priority=1),
+            *([_COST] if issubclass(kind.status, PricedStatus) else ()),
         ],
     )
 
 
-def route() -> Node:
-    """The CRD of ModelRoute. Raises SchemaError."""
-    spec = structural(ModelRouteSpec, f"{ROUTE}.spec")
+def local(kind: Local) -> Node:
+    """The CRD of a kind without a vendor. Raises SchemaError."""
+    spec = structural(kind.spec, f"{kind.name}.spec")
     return _definition(
-        names=(ROUTE, PLURALS[ROUTE], SHORT_NAMES[ROUTE]),
+        names=(kind.name, kind.plural, kind.short),
         scope="Namespaced",
         description=spec["description"],
         spec={**spec, "description": "What is wanted."},
-        status=ModelRouteStatus,
+        status=kind.status,
         columns=[
             _condition("Ready", "status"),
             _condition("Reason", "reason"),
-            _column("Active", ".status.active"),
-            _column("Vendor", ".status.vendor"),
+            *(_column(title, path, type=type_) for title, path, type_ in kind.columns),
             _column("Age", ".metadata.creationTimestamp", type="date"),
             _condition("Message", "message", priority=1),
         ],
@@ -226,3 +226,6 @@ def _column(name: str, path: str, **more: Any) -> Node:
 
 def _condition(name: str, field: str, **more: Any) -> Node:
     return _column(name, f'.status.conditions[?(@.type=="Ready")].{field}', **more)
+
+
+_COST: Final = _column("Cost", ".status.cost.most", type="number", priority=1)

@@ -5,10 +5,12 @@ from typing import Final
 
 from auterity.api.alert_route import AlertRoute
 from auterity.api.ci_pipeline_binding import CIPipelineBinding
-from auterity.api.common import DeletionPolicy, Status
-from auterity.api.fields import Params
+from auterity.api.common import ConditionedStatus, DeletionPolicy, Status
+from auterity.api.cost import BudgetSpec, BudgetStatus, Priced
+from auterity.api.fields import Model, Params
 from auterity.api.identity_provider import IdentityProvider
 from auterity.api.model_deployment import ModelDeployment
+from auterity.api.model_route import ModelRouteSpec, ModelRouteStatus
 from auterity.api.rollout import RevisionedStatus
 from auterity.api.tuning_job import RunStatus, TuningJob
 from auterity.api.vector_index import VectorIndex
@@ -40,6 +42,26 @@ class Kind:
         return DeletionPolicy.RETAIN if self.holds_data else DeletionPolicy.DELETE
 
 
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A kind that no vendor holds: it is in the cluster alone, and about integrations there."""
+
+    spec: type[Model]
+    """What is wanted; its docstring is the kind's description."""
+    status: type[ConditionedStatus]
+    plural: str
+    short: str
+    about: tuple[str, ...]
+    """The kinds of integration that it is about: without all of them there is no use for it."""
+    columns: tuple[tuple[str, str, str], ...]
+    """What `kubectl get` shows of it besides readiness and age: title, path, type."""
+
+    @property
+    def name(self) -> str:
+        """The kind as it stands in manifests, such as ModelRoute."""
+        return self.spec.__name__.removesuffix("Spec")
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -56,18 +78,47 @@ KINDS: dict[str, Kind] = {
 CONNECTIONS: Final = ("Connection", "ClusterConnection")
 """How vendors are reached: kinds of their own."""
 ROUTE: Final = "ModelRoute"
-"""A kind of its own: it has no vendor, and stands before integrations that have."""
+BUDGET: Final = "Budget"
+PRICED: Final = tuple(kind.name for kind in KINDS.values() if issubclass(kind.params, Priced))
+"""The kinds of integration that may be paid for by the hour."""
+LOCAL: Final[dict[str, Local]] = {
+    kind.name: kind
+    for kind in (
+        Local(
+            ModelRouteSpec,
+            ModelRouteStatus,
+            "modelroutes",
+            "mroute",
+            about=("ModelDeployment",),
+            columns=(
+                ("Active", ".status.active", "string"),
+                ("Vendor", ".status.vendor", "string"),
+            ),
+        ),
+        Local(
+            BudgetSpec,
+            BudgetStatus,
+            "budgets",
+            "bud",
+            about=PRICED,
+            columns=(
+                ("Hourly", ".spec.hourly", "number"),
+                ("Most", ".status.most", "number"),
+                ("Objects", ".status.objects", "integer"),
+            ),
+        ),
+    )
+}
+"""Every kind without a vendor by name."""
 PLURALS: Final = {
     "Connection": "connections",
     "ClusterConnection": "clusterconnections",
-    **{kind.name: kind.plural for kind in KINDS.values()},
-    ROUTE: "modelroutes",
+    **{kind.name: kind.plural for kind in (*KINDS.values(), *LOCAL.values())},
 }
 """The plural of everything that is declared."""
 SHORT_NAMES: Final = {
     "Connection": "conn",
     "ClusterConnection": "cconn",
-    **{kind.name: kind.short for kind in KINDS.values()},
-    ROUTE: "mroute",
+    **{kind.name: kind.short for kind in (*KINDS.values(), *LOCAL.values())},
 }
 """The short name of everything that is declared."""

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
-from auterity.api.kinds import CONNECTIONS, ROUTE
+from auterity.api.kinds import CONNECTIONS, LOCAL
 from auterity.cli.cluster import CONFLICT, Cluster, ItsName, TheObject, Where, named, perform
 from auterity.cli.commands import named as called
 from auterity.cli.output import Problem, Table, show, write
@@ -151,8 +151,8 @@ def _integration(kind: str, name: str | None, namespace: str) -> Key:
 def _held(kind: str, name: str | None, namespace: str) -> Key:
     """The same of what a vendor holds."""
     key = _integration(kind, name, namespace)
-    if key.kind == ROUTE:
-        raise Problem(f"a {ROUTE} makes nothing at any vendor: this is for what it leads to")
+    if key.kind in LOCAL:
+        raise Problem(f"a {key.kind} makes nothing at any vendor: this is for integrations")
     return key
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from auterity.api.kinds import CONNECTIONS, ROUTE
+from auterity.api.kinds import CONNECTIONS, LOCAL, ROUTE
 from auterity.cli.commands import named, reference
 from auterity.cli.output import Cell, Styled
 from auterity.cli.reasons import NOT_SEEN
@@ -44,7 +44,7 @@ def of_object(snapshot: Snapshot, key: Key) -> Node:
 
 
 def of_namespace(snapshot: Snapshot, namespace: str | None) -> list[Node]:
-    """Connections with what uses them, then routes; of one namespace, or of all (None)."""
+    """Connections with what uses them, then what has no vendor; of one namespace, or all (None)."""
     here = [
         subject
         for _, subject in sorted(snapshot.objects.items())
@@ -57,7 +57,7 @@ def of_namespace(snapshot: Snapshot, namespace: str | None) -> list[Node]:
         family.connection(connection, [s for s in here if connection_of(s) == connection])
         for connection in sorted(used)
     ]
-    return found + [family.object(s.key, "") for s in here if s.key.kind == ROUTE]
+    return found + [family.object(s.key, "") for s in here if s.key.kind in LOCAL]
 
 
 class _Family:

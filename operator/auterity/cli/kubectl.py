@@ -33,10 +33,9 @@ def candidates(args: Sequence[str]) -> tuple[list[str], int]:
         return [], NO_FILES
     if "/" in word:
         return [name for name in _objects(before, word) if name.startswith(word)], NO_FILES
-    from auterity.api.kinds import CONNECTIONS, KINDS
+    from auterity.api.kinds import PLURALS
 
-    kinds = (*KINDS, *CONNECTIONS)
-    return [f"{k.lower()}/" for k in kinds if k.lower().startswith(word)], NO_FILES | NO_SPACE
+    return [f"{k.lower()}/" for k in PLURALS if k.lower().startswith(word)], NO_FILES | NO_SPACE
 
 
 def _objects(before: Sequence[str], word: str) -> list[str]:

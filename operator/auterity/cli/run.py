@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from auterity.api.kinds import KINDS, ROUTE
+from auterity.api.kinds import KINDS, LOCAL
 from auterity.cli.output import Problem
 
 
@@ -85,7 +85,7 @@ def run(  # noqa: PLR0913 - the command's options
 
 
 def _kinds(names: Iterable[str]) -> frozenset[str]:
-    known = {*KINDS, ROUTE}
+    known = {*KINDS, *LOCAL}
     if unknown := set(names) - known:
         told = f"no kind of integration is called {', '.join(sorted(unknown))}"
         raise Problem(f"--without-kind: {told}; there are {', '.join(sorted(known))}")

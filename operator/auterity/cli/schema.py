@@ -17,8 +17,7 @@ from auterity.api import API_VERSION, VERSION, crd
 from auterity.api.common import CommonSpec
 from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec
 from auterity.api.fields import Model, ObjectName, alias_of
-from auterity.api.kinds import KINDS, PLURALS, ROUTE
-from auterity.api.model_route import ModelRouteSpec
+from auterity.api.kinds import KINDS, LOCAL, PLURALS
 from auterity.api.schema import FREE_FORM, LIST_TYPE, MAP_KEYS, Node
 from auterity.cli.files import JSON, Fault, Manifest, Step, Where
 from auterity.engine.declared import connectors, vendor_of
@@ -55,8 +54,8 @@ def faults(manifest: Manifest) -> Iterator[Fault]:
     yield from _shape(top, schema, (), tell)
     if manifest.kind in CONNECTIONS:
         yield from _connection(manifest.kind, spec, tell)
-    elif manifest.kind == ROUTE:
-        yield from _invalid(ModelRouteSpec, spec, tell)
+    elif manifest.kind in LOCAL:
+        yield from _invalid(LOCAL[manifest.kind].spec, spec, tell)
     else:
         yield from _integration(manifest, spec, tell)
 
@@ -71,14 +70,14 @@ def definition(kind: str) -> Node:
 
 @cache
 def crds() -> tuple[Node, ...]:
-    """The CRD of every kind that some vendor offers, and those of routes and connections."""
+    """The CRD of every kind that some vendor offers, and of every other one."""
     providers = catalogue()
     made = []
     for kind in KINDS.values():
         offered = {v: p.params for (name, v), p in providers.items() if name == kind.name}
         if offered:
             made.append(crd.integration(kind, offered))
-    return (*made, crd.route(), *crd.connections(connectors(providers)))
+    return (*made, *map(crd.local, LOCAL.values()), *crd.connections(connectors(providers)))
 
 
 def _metadata(manifest: Manifest, tell: Tell) -> Iterator[Fault]:

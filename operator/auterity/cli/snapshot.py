@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from auterity.api.common import ConnectionRef
-from auterity.api.kinds import CONNECTIONS, ROUTE
+from auterity.api.kinds import CONNECTIONS, LOCAL, ROUTE
 from auterity.engine.connections import connection_key
 from auterity.engine.subject import JSON, Key, Subject
 
@@ -75,9 +75,11 @@ class Replica:
 
     def leaves_out(self, kind: str) -> str | None:
         """The kind that it leaves alone, and this one with it."""
-        # Without deployments there is nothing to route to.
-        needed = (kind, "ModelDeployment") if kind == ROUTE else (kind,)
-        return next((one for one in needed if one in self.without), None)
+        if kind in self.without:
+            return kind
+        # Without deployments, say, there is nothing to route to.
+        about = LOCAL[kind].about if kind in LOCAL else ()
+        return about[0] if about and {*about} <= {*self.without} else None
 
 
 def replica(lease: JSON, *, alive: bool) -> Replica:

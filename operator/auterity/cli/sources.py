@@ -13,8 +13,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from auterity.api import GROUP
-from auterity.api.kinds import CONNECTIONS, KINDS, PLURALS, ROUTE
-from auterity.api.model_route import ModelRouteSpec
+from auterity.api.kinds import CONNECTIONS, KINDS, LOCAL, PLURALS
 from auterity.cli.cluster import Cluster, Where
 from auterity.cli.files import Manifest
 from auterity.cli.output import Problem, complain
@@ -180,9 +179,9 @@ def _same(live: Subject, spec: JSON) -> bool:
     """Whether a spec says what the live one does, defaults filled in or not."""
     if live.key.kind in CONNECTIONS:
         return live.spec == spec
-    if live.key.kind == ROUTE:
+    if (kind := LOCAL.get(live.key.kind)) is not None:
         try:
-            return ModelRouteSpec.model_validate(live.spec) == ModelRouteSpec.model_validate(spec)
+            return kind.spec.model_validate(live.spec) == kind.spec.model_validate(spec)
         except ValidationError:
             return False
     try:

@@ -22,7 +22,7 @@ from auterity.api.fields import (
     deprecation,
     resolvables,
 )
-from auterity.api.kinds import CONNECTIONS, KINDS, ROUTE
+from auterity.api.kinds import CONNECTIONS, KINDS, LOCAL, ROUTE
 from auterity.api.model_route import ModelRouteSpec
 from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
@@ -89,8 +89,8 @@ class Adviser:
     def _look(self, subject: Subject) -> Advice:
         if subject.key.kind in CONNECTIONS:
             return self._on_connection(subject)
-        if subject.key.kind == ROUTE:
-            return self._on_route(subject)
+        if subject.key.kind in LOCAL:
+            return self._on_local(subject)
         try:
             declared = declaration.read(subject, self._providers)
         except Rejected as problem:
@@ -148,7 +148,7 @@ class Adviser:
         key: Key, references: Iterable[tuple[str, Reference]]
     ) -> Iterator[tuple[str, str]]:
         for path, ref in references:
-            if ref.kind not in (*KINDS, ROUTE):
+            if ref.kind not in (*KINDS, *LOCAL):
                 known = ", ".join(sorted(KINDS))
                 yield path, f"there is no kind of integration called {ref.kind!r}; known: {known}"
             elif (ref.kind, ref.name) == (key.kind, key.name):
@@ -158,7 +158,7 @@ class Adviser:
         self, key: Key, references: Iterable[tuple[str, Reference]]
     ) -> Iterator[tuple[str, str]]:
         for path, ref in references:
-            if ref.kind not in (*KINDS, ROUTE):
+            if ref.kind not in (*KINDS, *LOCAL):
                 continue
             found = self._referred(key.namespace, ref)
             if not found:
@@ -219,7 +219,7 @@ class Adviser:
         if new.key.kind in CONNECTIONS:
             yield from self._shut_out(new, old)
             return
-        if new.key.kind == ROUTE:
+        if new.key.kind in LOCAL:
             return
         try:
             now = declaration.read(new, self._providers)
@@ -290,11 +290,14 @@ class Adviser:
         ]
         return Advice(warnings=warnings)
 
-    def _on_route(self, subject: Subject) -> Advice:
+    def _on_local(self, subject: Subject) -> Advice:
         try:
-            spec = ModelRouteSpec.model_validate(subject.spec)
+            spec = LOCAL[subject.key.kind].spec.model_validate(subject.spec)
         except ValidationError as error:
             return Advice([first_problem(error, ["spec"])])
+        return self._on_route(subject, spec) if isinstance(spec, ModelRouteSpec) else Advice()
+
+    def _on_route(self, subject: Subject, spec: ModelRouteSpec) -> Advice:
         advice = Advice()
         for number, one in enumerate(spec.candidates):
             found = self._cluster.find(Key("ModelDeployment", subject.key.namespace, one.name))
@@ -311,7 +314,7 @@ class Adviser:
         return advice
 
     def _on_deletion(self, subject: Subject) -> Iterator[str]:
-        if subject.key.kind == ROUTE:
+        if subject.key.kind in LOCAL:
             return
         for route in self._cluster.select(ROUTE, subject.key.namespace, {}):
             used = route.status.get("active")

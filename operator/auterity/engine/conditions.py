@@ -59,6 +59,9 @@ class Reason(StrEnum):
     """The vendor refuses the credentials, or what they may do. New ones are tried at once."""
     SPEC_REJECTED = "SpecRejected"
     """The vendor or the engine refuses what the spec asks for. Edit it."""
+    OVER_BUDGET = "OverBudget"
+    """It would cost more by the hour than spec.budget or a Budget of its namespace allows, so
+    nothing is made or changed; of a Budget: what it is about costs more."""
     CONFLICT = "Conflict"
     """Something of that name exists and is not ours. A person decides."""
     PROVIDER_FAILED = "ProviderFailed"
@@ -74,6 +77,7 @@ STALLED: Final = frozenset(
     {
         Reason.CREDENTIALS_REJECTED,
         Reason.SPEC_REJECTED,
+        Reason.OVER_BUDGET,
         Reason.CONFLICT,
         Reason.PROVIDER_FAILED,
         Reason.NOT_FOUND,

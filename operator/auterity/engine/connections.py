@@ -52,6 +52,8 @@ class Opened:
     """Those Secrets, so that a change of one wakes the connection."""
     secrets: tuple[str, ...] = field(repr=False)
     """Their values, to be hidden from all that its users tell."""
+    region: str | None = None
+    """The region whose prices hold for what it leads to, if the connection says so."""
 
 
 def connection_key(namespace: str, ref: ConnectionRef) -> Key:
@@ -329,6 +331,7 @@ class Connections:
             versions,
             frozenset(references.waits),
             tuple(field.reveal() for field in resolved if is_secret(field)),
+            connector.billing_region,
         )
 
     def _budget(self, key: Key, declared: RateLimit | None, default: RateLimit) -> Budget:

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from auterity.api.annotations import APPROVE, CREATE_PENDING
 from auterity.api.common import DriftPolicy, by_alias
+from auterity.api.cost import Priced
 from auterity.api.fields import IMMUTABLE, Params
 from auterity.api.rollout import Revisioned
+from auterity.engine import cost
 from auterity.engine.calls import trail
 from auterity.engine.cluster import SubjectGone
 from auterity.engine.conditions import Reason
@@ -83,6 +85,10 @@ class Keep:
         await self.visit.references.resolve(self.want)
         if self.revisions is not None:
             self.want = self.revisions.name()
+        if isinstance(self.want, Priced):
+            refused = await cost.permit(self.visit, self.declared, self.want)
+            if refused is not None:
+                return refused
         if (unchanged := await self._unchanged_by_list(provider)) is not None:
             return await self._up_to_date(unchanged)
         observed = await self._read(provider)
@@ -265,6 +271,7 @@ class Keep:
 
     async def _run_vanished(self, vanished: str) -> Verdict:
         vendor = self.declared.provider.vendor
+        cost.end(self.visit)
         if self.visit.status.get("completed"):
             return await self.visit.settle(
                 Reason.READY, f"It has ended, and {vendor} no longer shows it", ready=True
@@ -411,13 +418,15 @@ class Keep:
         self._synced()
         if self.declared.kind.runs_once:
             self.visit.status["completed"] = True
+            cost.end(self.visit)
         # Also where a crash kept an earlier visit from remembering what it had written.
         self._set("owned", shared_entries(self.want))
         await self._publish(found.observed)
         if self._create_pending:
             await self._drop_note()
         warning = self.expiry.warning
-        if warning and (self.subject.condition("Ready") or {}).get("message") != warning:
+        before = (self.subject.condition("Ready") or {}).get("message", "")
+        if warning and not before.startswith(warning):
             await self.visit.cluster.event(self.visit.subject, "Warning", "Expiring", warning)
         return await self.visit.settle(
             Reason.READY,
@@ -444,6 +453,8 @@ class Keep:
     async def _not_ready(self, observed: Observed[Any]) -> Verdict:
         vendor = self.declared.provider.vendor
         if observed.phase is Phase.FAILED:
+            if self.declared.kind.runs_once:
+                cost.end(self.visit)
             return await self.visit.settle(
                 Reason.PROVIDER_FAILED, observed.message or f"It is broken at {vendor}"
             )

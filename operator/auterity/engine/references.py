@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 
 from auterity.api.fields import OutputRef, Reference, Resolved, SecretKeyRef, resolvables
-from auterity.api.kinds import KINDS, ROUTE
+from auterity.api.kinds import KINDS, LOCAL
 from auterity.engine.cluster import Cluster
 from auterity.engine.errors import DependencyNotReady
 from auterity.engine.redaction import remember
@@ -80,7 +80,7 @@ class References:
         return str(outputs[ref.output])
 
     def _subjects(self, ref: Reference) -> list[Subject]:
-        if ref.kind not in (*KINDS, ROUTE):
+        if ref.kind not in (*KINDS, *LOCAL):
             raise DependencyNotReady(f"there is no kind of integration called {ref.kind!r}")
         if ref.name is not None:
             self.waits.add(Waits(ref.kind, self._namespace, ref.name))

@@ -17,7 +17,7 @@ from auterity.engine.visit import Visit
 log = logging.getLogger("auterity.engine")
 MADE = (
     *("id", "url", "outputs", "summary", "plan", "drift", "owned", "written", "syncedGeneration"),
-    *("rollout", "probe"),
+    *("rollout", "probe", "cost"),
 )
 """What the status tells of an object at the vendor."""
 

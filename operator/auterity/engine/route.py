@@ -5,18 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
-from auterity.api.annotations import REQUESTED_AT
 from auterity.api.common import by_alias
 from auterity.api.fields import seconds
 from auterity.api.model_route import CandidateStatus, Failback, Failover, ModelRouteSpec
-from auterity.engine.cluster import Cluster
-from auterity.engine.conditions import Reason, conditions, reason_of
-from auterity.engine.declared import first_problem
-from auterity.engine.errors import Failure, Rejected
-from auterity.engine.subject import JSON, Key, Subject
-from auterity.engine.verdict import Again, Verdict, Waits
+from auterity.engine.conditions import Reason, reason_of
+from auterity.engine.errors import Failure
+from auterity.engine.local import LocalVisit
+from auterity.engine.subject import Key, Subject
+from auterity.engine.verdict import Verdict, Waits
 
 OUT: Final = frozenset(
     {
@@ -29,8 +25,6 @@ OUT: Final = frozenset(
 )
 """Reasons for which a deployment that has served is out of service. All others are about what is
 being changed or may be looked at: what served before goes on serving."""
-CHECKED_EVERY: Final = 600.0
-"""Seconds between two looks at the Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +78,8 @@ def choose(
     return Choice(used.name, min(waits, default=None))
 
 
-async def visit(cluster: Cluster, subject: Subject) -> Verdict:
-    """One visit of a ModelRoute: choose, publish, tell. Safe to repeat at any time."""
-    if subject.deleting:
-        # Nothing is left behind: the Secret goes with its owner.
-        if subject.kept:
-            await cluster.patch_metadata(subject, finalizer=False)
-        return Verdict(Reason.DELETING, gone=True)
-    try:
-        spec = ModelRouteSpec.model_validate(subject.spec)
-    except ValidationError as error:
-        failure = Rejected(first_problem(error, ["spec"]))
-        return await _Route(cluster, subject).told(
-            Reason.SPEC_REJECTED, failure.message, ready=False
-        )
-    return await _Route(cluster, subject).run(spec)
-
-
-class _Route:
-    def __init__(self, cluster: Cluster, subject: Subject) -> None:
-        self.cluster, self.subject = cluster, subject
-        self.status: JSON = dict(subject.status)
-        self.waits: set[Waits] = set()
+class Routing(LocalVisit[ModelRouteSpec]):
+    """One visit of a ModelRoute: choose, publish, tell."""
 
     async def run(self, spec: ModelRouteSpec) -> Verdict:
         if spec.suspend:
@@ -197,38 +171,6 @@ class _Route:
     def _forget(self) -> None:
         for field in ("active", "vendor", "outputs"):
             self.status.pop(field, None)
-
-    async def told(
-        self,
-        reason: Reason,
-        message: str,
-        *,
-        ready: bool | None,
-        wait: float | None = CHECKED_EVERY,
-    ) -> Verdict:
-        subject = self.subject
-        status = {
-            **self.status,
-            "observedGeneration": subject.generation,
-            "conditions": conditions(
-                subject.status.get("conditions") or (),
-                ready=ready,
-                reason=reason,
-                message=message,
-                generation=subject.generation,
-                now=self.cluster.now(),
-                settled=reason is Reason.SUSPENDED,
-            ),
-        }
-        if (requested := subject.annotations.get(REQUESTED_AT)) is not None:
-            status["lastHandledReconcileAt"] = requested
-        if status != subject.status:
-            await self.cluster.write_status(subject, status)
-        if reason is Reason.SUSPENDED:
-            return Verdict(reason, Again.NEVER)
-        # A little late rather than a little early, whatever the jitter: too early is for nothing.
-        after = CHECKED_EVERY if wait is None else min(wait / 0.9 + 0.1, CHECKED_EVERY)
-        return Verdict(reason, Again.AFTER, after, frozenset(self.waits))
 
 
 def _state(

@@ -11,6 +11,7 @@ from auterity.api.annotations import APPROVE, REQUESTED_AT
 from auterity.api.common import Approval, Change, DriftStatus, PlanStatus, Policy, by_alias
 from auterity.api.fields import DESTRUCTIVE, seconds
 from auterity.engine import ownership
+from auterity.engine.budgets import Grants
 from auterity.engine.calls import trail
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.cluster import ChangeLog, Cluster, Observer
@@ -22,6 +23,7 @@ from auterity.engine.drift import Difference, digest
 from auterity.engine.errors import Failure
 from auterity.engine.expiry import Expiry
 from auterity.engine.listings import Listings
+from auterity.engine.prices import Prices
 from auterity.engine.probe import Probes
 from auterity.engine.redaction import hide
 from auterity.engine.references import References
@@ -45,6 +47,8 @@ class Engine:
     observer: Observer
     changes: ChangeLog
     probes: Probes = field(default_factory=Probes)
+    prices: Prices = field(default_factory=Prices)
+    grants: Grants = field(default_factory=Grants)
 
 
 class Visit:
@@ -69,6 +73,8 @@ class Visit:
         """Hash of the plan that a person approved and that is being carried out."""
         self.made: tuple[Provider[Any, Any], str] | None = None
         """What this visit has created, and its id."""
+        self.remark: str | None = None
+        """What every message of this visit ends with."""
         self.status: JSON = dict(subject.status)
         self.owner = ownership.mark(
             engine.cluster.identity, subject.key.namespace, subject.key.name
@@ -225,6 +231,7 @@ class Visit:
         settled: bool = False,
     ) -> Verdict:
         """End the visit: write the status if it changed, tell of it, say when to look again."""
+        message = message if self.remark is None else f"{message}; {self.remark}"
         subject, message = self.subject, hide(message)
         before = subject.condition("Ready") or {}
         status: JSON = {

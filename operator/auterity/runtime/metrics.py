@@ -10,7 +10,7 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from auterity.api.kinds import CONNECTIONS, ROUTE
+from auterity.api.kinds import CONNECTIONS, LOCAL
 from auterity.engine.connections import Connections
 from auterity.engine.declared import Providers, vendor_of
 from auterity.engine.limits import Breaker
@@ -191,8 +191,8 @@ class _Gauges(Collector):
             )
             ready = subject.condition("Ready") or {}
             state = str(ready.get("status", "Unknown")), str(ready.get("reason", "none"))
-            # A route has no vendor: to Prometheus, an empty label is none.
-            counts[kind, "" if kind == ROUTE else vendor or "none", *state] += 1
+            # To Prometheus, an empty label is none.
+            counts[kind, "" if kind in LOCAL else vendor or "none", *state] += 1
         objects = GaugeMetricFamily(
             "auterity_objects",
             "Objects by readiness and the reason of it.",

@@ -10,8 +10,9 @@ from time import monotonic
 from typing import Any, Final
 
 from auterity import __version__
-from auterity.api.kinds import CONNECTIONS, PLURALS, ROUTE
-from auterity.engine import reconcile, route
+from auterity.api.kinds import BUDGET, CONNECTIONS, LOCAL, PLURALS, ROUTE
+from auterity.engine import reconcile
+from auterity.engine.budgets import Budgeting
 from auterity.engine.calls import CallObserver, Door
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.conditions import Reason
@@ -19,7 +20,9 @@ from auterity.engine.connections import Connections
 from auterity.engine.declared import Providers, connectors
 from auterity.engine.limits import Budget
 from auterity.engine.listings import Listings
+from auterity.engine.local import LocalVisit
 from auterity.engine.redaction import private
+from auterity.engine.route import Routing
 from auterity.engine.schedule import Schedule
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Again, Verdict
@@ -78,8 +81,8 @@ class Operator:
         self._metrics = metrics
         self.options = options
         served = {*CONNECTIONS, *(kind for kind, _ in providers)} - options.without
-        if "ModelDeployment" in served and ROUTE not in options.without:
-            served.add(ROUTE)
+        local = {kind.name for kind in LOCAL.values() if served & {*kind.about}}
+        served |= local - options.without
         self.kinds = [kind for kind in PLURALS if kind in served]
         """What is served: a kind without any vendor has no CRD, and nobody may look at it."""
         self.store = Store()
@@ -355,8 +358,8 @@ class Operator:
 
     async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:
         key = subject.key
-        if key.kind == ROUTE:
-            return await self._choose(subject)
+        if key.kind in LOCAL:
+            return await self._look_locally(subject)
         if key.kind not in CONNECTIONS:
             if not (urgent or subject.kept) and not await self._exists(subject):
                 return Verdict("Gone", gone=True)
@@ -371,11 +374,13 @@ class Operator:
             self._wake_users(key, all_of_them=False)
         return verdict
 
-    async def _choose(self, subject: Subject) -> Verdict:
+    async def _look_locally(self, subject: Subject) -> Verdict:
         start = monotonic()
-        verdict = await self._guarded(route.visit(self.cluster, subject), subject.key)
-        # Without a vendor: which one it leads to is no property of the route.
-        self._metrics.visited(ROUTE, "", verdict.outcome, monotonic() - start)
+        verdict = await self._guarded(
+            _LOCALLY[subject.key.kind](self.cluster, subject).visit(), subject.key
+        )
+        # Without a vendor: which one a route leads to, say, is no property of the route.
+        self._metrics.visited(subject.key.kind, "", verdict.outcome, monotonic() - start)
         return verdict
 
     async def _exists(self, subject: Subject) -> bool:
@@ -447,8 +452,8 @@ class Operator:
         if subject is None or key.kind in CONNECTIONS:
             # Verifying a connection must not wait behind the objects that it holds up.
             return Key("Verification", key.namespace, key.name), ""
-        if key.kind == ROUTE:
-            return Key(ROUTE, key.namespace, ""), ""
+        if key.kind in LOCAL:
+            return Key(key.kind, key.namespace, ""), ""
         return connection_of(subject), key.namespace
 
     def _room(self, connection: Hashable) -> int:
@@ -460,6 +465,9 @@ class Operator:
             return RENEW / 2
         budget = self.connections.budgets.get(connection)  # type: ignore[call-overload]  # a key
         return 0.0 if budget is None else float(budget.held_for)
+
+
+_LOCALLY: Final[Mapping[str, type[LocalVisit[Any]]]] = {ROUTE: Routing, BUDGET: Budgeting}
 
 
 def _unsettled(subject: Subject) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
 from auterity.api.common import ConnectionRef
-from auterity.api.kinds import CONNECTIONS, ROUTE
+from auterity.api.kinds import CONNECTIONS, KINDS
 from auterity.engine.connections import connection_key
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Waits
@@ -25,7 +25,7 @@ class Change(Flag):
     EDIT = auto()
     """Its spec, a request by annotation, or its deletion."""
     STATE = auto()
-    """Whether it is ready, or its outputs: what others wait for."""
+    """Whether it is ready, its outputs or its cost: what others wait for."""
     GONE = auto()
 
 
@@ -139,7 +139,7 @@ class Store:
         ]
 
     def _link(self, old: Subject | None, new: Subject) -> None:
-        if new.key.kind in (*CONNECTIONS, ROUTE):
+        if new.key.kind not in KINDS:
             return
         if old is not None:
             self._users.discard(connection_of(old), new.key)
@@ -188,11 +188,12 @@ def _difference(old: Subject | None, new: Subject) -> Change:
     asked = any(old.annotations.get(name) != new.annotations.get(name) for name in _ASKING)
     if old.generation != new.generation or old.deleting != new.deleting or asked:
         change |= Change.EDIT
-    outputs = old.status.get("outputs") != new.status.get("outputs")
-    if old.ready != new.ready or outputs or old.labels != new.labels:
+    told_more = any(old.status.get(name) != new.status.get(name) for name in ("outputs", "cost"))
+    if old.ready != new.ready or told_more or old.labels != new.labels:
         change |= Change.STATE
-    # Why something is not ready is repeated by what waits for it; of a connection, in its words.
-    told = _told if new.key.kind in CONNECTIONS else _reason
+    # Why something is not ready is repeated by what waits for it; of what is no integration, in its
+    # words, which say what has changed.
+    told = _reason if new.key.kind in KINDS else _told
     if told(old) != told(new):
         change |= Change.STATE
     return change

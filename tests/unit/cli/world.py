@@ -65,7 +65,7 @@ async def route(harness: Harness, **reasons: str | None) -> Key:
 
     All of them have served before; the Secret of each is its name.
     """
-    from auterity.engine.route import visit
+    from auterity.engine.route import Routing
 
     cluster, names = harness.cluster, list(reasons)
     spec = {"candidates": [{"name": name} for name in names], "outputs": {"secretName": "chat"}}
@@ -84,5 +84,5 @@ async def route(harness: Harness, **reasons: str | None) -> Key:
             "vendor": "fleet",
             "conditions": [{**told, "message": f"{name} is {reason}"}],
         }
-    await visit(cluster, cluster.subjects[key])
+    await Routing(cluster, cluster.subjects[key]).visit()
     return key

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auterity.api.model_route import Failover
 from auterity.engine.conditions import Reason
-from auterity.engine.route import OUT, Choice, Seen, choose, visit
+from auterity.engine.route import OUT, Choice, Routing, Seen, choose
 from auterity.engine.subject import JSON, Key, Subject
 from auterity.engine.verdict import Verdict, Waits
 from tests.conformance.cluster import NAMESPACE, MemoryCluster
@@ -101,7 +101,7 @@ class Cluster(MemoryCluster):
         self.owners[NAMESPACE, name] = subject.uid
 
     async def look(self) -> Verdict:
-        return await visit(self, self.subjects[ROUTE])
+        return await Routing(self, self.subjects[ROUTE]).visit()
 
     @property
     def told(self) -> JSON:
