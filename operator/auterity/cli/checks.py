@@ -1,6 +1,5 @@
 """What `doctor` concludes from what it found: each check is good, doubtful or bad, with the fix."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -266,9 +265,10 @@ def _parent(path: str) -> str:
     return path.removesuffix("[]") if path.endswith("[]") else path.rpartition(".")[0]
 
 
-def _essence(node: Node, grown: bool) -> str:  # noqa: FBT001 - as above
+def _essence(node: Node, grown: bool) -> Node:  # noqa: FBT001 - as above
+    # To be compared as values, not as text: the API server writes 1 for 1.0.
     left: set[str] = _BELOW | ({RULES, "required"} if grown else set())
-    return json.dumps({k: v for k, v in node.items() if k not in left}, sort_keys=True)
+    return {k: v for k, v in node.items() if k not in left}
 
 
 def _schema(version: Node) -> Node:

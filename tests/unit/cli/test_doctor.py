@@ -1,6 +1,7 @@
 """`auterity doctor`: what is concluded from what was found."""
 
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -136,6 +137,18 @@ class TestDefinitions:
         self.spec(installed)["properties"]["dimension"]["maximum"] = 7
         says = "VectorIndex checks spec.dimension otherwise than this version"
         assert self.check(wanted, installed)[0] == ("warn", says)
+
+    def test_a_number_is_the_same_however_the_api_server_writes_it(self, wanted, installed):
+        def written(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: written(inner) for key, inner in value.items()}
+            if isinstance(value, list):
+                return [written(inner) for inner in value]
+            return int(value) if isinstance(value, float) and value.is_integer() else value
+
+        stored = written(installed)
+        assert json.dumps(stored) != json.dumps(installed)
+        assert self.check(wanted, stored) == [self.good(wanted, len(wanted))]
 
     def test_words_and_vendors_that_only_the_cluster_has_are_no_matter(self, wanted, installed):
         spec = self.spec(installed)
