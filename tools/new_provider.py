@@ -129,20 +129,19 @@ FAKE: Final = Template('''"""A stateful stand-in for $title."""
 from typing import ClassVar
 
 from auterity.providers.$file import $title$kind
-from tests.conformance.vendor import JSON, Vendor
+from tests.conformance.vendor import JSON
+from tests.fakes.server import FakeServer, ServedVendor
 
 
-class $title(Vendor):
+class $title(ServedVendor):
     """Answers as $title's description says (version and date of the description)."""
 
     provider = $title$kind
     spec: ClassVar[JSON] = $spec
 
-    async def start(self) -> None:
-        raise NotImplementedError
-
-    async def stop(self) -> None:
-        raise NotImplementedError
+    def __init__(self) -> None:
+        # Its routes, and the description that every request is held against.
+        super().__init__(FakeServer())
 
     async def reset(self) -> None:
         raise NotImplementedError
