@@ -21,6 +21,7 @@ from auterity.api.fields import (
 from auterity.api.model_deployment import ModelDeployment, ModelSource, Scaling
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Busy, NotFound, Rejected, Unavailable
+from auterity.providers.billing import Bill, of_replicas
 from auterity.transport.modal import JSON, ModalConnection, ModalSession
 
 STATE: Final = "ENDPOINT_STATUS_"
@@ -132,6 +133,12 @@ class ModalEndpoint(Provider[ModalEndpointParams, ModalSession]):
         if not _whole(want.scaleup_window):
             found["scaleup_window"] = "Modal counts whole seconds"
         return found
+
+    @classmethod
+    def billed(cls, want: ModalEndpointParams) -> Bill:
+        # Only Modal knows what a recipe runs on: what a container costs can be put into a list.
+        recipe = want.base_model or want.model.name
+        return (of_replicas(recipe, want.scaling),) if recipe else None
 
     async def locate(self, want: ModalEndpointParams) -> str | None:
         told = await self.session.find(

@@ -22,6 +22,7 @@ from auterity.engine.errors import (
     Unauthorized,
     Unavailable,
 )
+from auterity.providers.billing import Bill, by_tokens
 from auterity.transport import http
 from auterity.transport.rest import JSON, RestConnector, RestSession, as_promised
 
@@ -217,6 +218,10 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
         elif want.grader is not None and not isinstance(decoded(want.grader), dict):
             found["grader"] = "not a JSON object"
         return found
+
+    @classmethod
+    def billed(cls, want: OpenAITuningParams) -> Bill:
+        return by_tokens(want)
 
     async def locate(self, want: OpenAITuningParams) -> str | None:
         found = [job async for job in self._named(want.name) if await self._counts(job)]

@@ -10,6 +10,7 @@ from auterity.api.fields import IMMUTABLE, SHARED, Model, Rule, ShortText
 from auterity.api.vector_index import Metric, VectorIndex
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import NotFound
+from auterity.providers.billing import Bill
 from auterity.transport.pinecone import PineconeConnector, PineconeSession
 
 JSON = dict[str, Any]
@@ -147,6 +148,11 @@ class PineconeIndex(Provider[PineconeIndexParams, PineconeSession]):
         if NAME.fullmatch(want.name):
             return {}
         return {"name": "Pinecone takes 1 to 45 lower-case letters, digits and inner hyphens"}
+
+    @classmethod
+    def billed(cls, want: PineconeIndexParams) -> Bill:
+        reads = want.read_capacity
+        return () if want.cloud and (reads is None or reads.mode == "OnDemand") else None
 
     async def read(self, id: str) -> Observed[PineconeIndexParams] | None:
         try:

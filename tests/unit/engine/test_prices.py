@@ -64,9 +64,9 @@ def test_every_list_that_comes_along_is_named_after_its_vendor_and_can_be_read()
     files = sorted(resources.files("auterity").joinpath("prices").iterdir(), key=str)
     assert files
     for file in files:
-        (one,) = read(Path(str(file)))
-        assert file.name == f"{one.vendor}.yaml"
-        assert one.as_of <= date.today()  # noqa: DTZ011 - a day is near enough
+        for one in read(Path(str(file))):
+            assert file.name == f"{one.vendor}.yaml"
+            assert one.as_of <= date.today()  # noqa: DTZ011 - a day is near enough
 
 
 ONE = """\

@@ -30,6 +30,7 @@ from auterity.providers.azure_ml.workspace import (
     noted,
     seconds_of,
 )
+from auterity.providers.billing import Bill, of_replicas
 from auterity.transport.azure import (
     JSON,
     KEY_TAG,
@@ -129,6 +130,10 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         if (objection := impossible(want.scaling)) is not None:
             found["scaling"] = objection
         return found
+
+    @classmethod
+    def billed(cls, want: AzureMLEndpointParams) -> Bill:
+        return (of_replicas(want.hardware, want.scaling),) if want.hardware else None
 
     async def locate(self, want: AzureMLEndpointParams) -> str | None:
         return f"{want.workspace}/{want.name}"

@@ -32,6 +32,7 @@ from auterity.providers.azure_ml.workspace import (
     id_of,
     noted,
 )
+from auterity.providers.billing import Bill, of_machines
 from auterity.transport.azure import (
     JSON,
     OUR_TAGS,
@@ -155,6 +156,13 @@ class AzureMLJob(Provider[AzureMLJobParams, AzureSession]):
             if want.max_runtime is not None:
                 found["max_runtime"] = "a fine-tuning has no limit of time"
         return found
+
+    @classmethod
+    def billed(cls, want: AzureMLJobParams) -> Bill:
+        if want.instance_type is None:
+            return None
+        spot = want.job_tier == "Spot"
+        return (of_machines(want.instance_type, want.instance_count, spot=spot),)
 
     async def locate(self, want: AzureMLJobParams) -> str | None:
         for name in _attempts(want.name):

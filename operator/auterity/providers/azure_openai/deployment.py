@@ -16,6 +16,7 @@ from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider
 from auterity.engine.errors import Busy, NotFound, Rejected
 from auterity.providers.azure_openai.account import VERSION, AccountName, address_of, id_of
+from auterity.providers.billing import Bill, of_machines
 from auterity.transport.azure import (
     JSON,
     KEY_TAG,
@@ -40,6 +41,9 @@ PHASES: Final = {
 WRITABLE: Final = ("model", "versionUpgradeOption", "raiPolicyName", "spilloverDeploymentName")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,63}")
 KINDS: Final = ("OpenAI", "AIServices")
+TRIAL: Final = "DeveloperTier"
+HOSTING: Final = "tuned-model-hosting"
+"""What price lists call the hour that a tuned model is hosted for."""
 
 
 class AzureOpenAIDeploymentParams(ModelDeployment):
@@ -146,6 +150,16 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
         if want.environment:
             found["environment"] = "Azure OpenAI has no container of yours"
         return found
+
+    @classmethod
+    def billed(cls, want: AzureOpenAIDeploymentParams) -> Bill:
+        if "Provisioned" in want.sku:
+            return (of_machines(want.sku, want.capacity),)
+        # Paid for by the token; a tuned model besides for being hosted, except for trials of it.
+        # https://learn.microsoft.com/azure/foundry/openai/how-to/fine-tuning-cost-management
+        model = want.model
+        tuned = model.model_ref or want.model_source or ".ft-" in (model.name or "")
+        return (of_machines(HOSTING, 1),) if tuned and want.sku != TRIAL else ()
 
     async def locate(self, want: AzureOpenAIDeploymentParams) -> str | None:
         return f"{want.account}/{want.name}"

@@ -14,6 +14,7 @@ from auterity.api.tuning_job import Method, TuningJob
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import NotFound, Rejected, Unavailable
 from auterity.providers.azure_openai.account import VERSION, AccountName, address_of, id_of
+from auterity.providers.billing import Bill, by_tokens
 from auterity.transport.azure import JSON, OUR_TAGS, OWNER_TAG, AzureConnection, AzureSession
 
 JOBS: Final = "/openai/v1/fine_tuning/jobs"
@@ -100,6 +101,10 @@ class AzureOpenAITuning(Provider[AzureOpenAITuningParams, AzureSession]):
         if (want.grader is not None) != (want.method is Method.REINFORCEMENT):
             found["grader"] = "a grader goes with method Reinforcement"
         return found
+
+    @classmethod
+    def billed(cls, want: AzureOpenAITuningParams) -> Bill:
+        return by_tokens(want)
 
     async def locate(self, want: AzureOpenAITuningParams) -> str | None:
         base = await self._base(want.account)

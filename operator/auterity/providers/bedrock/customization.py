@@ -15,6 +15,7 @@ from auterity.providers.bedrock.params import (
     short,
 )
 from auterity.providers.bedrock.tags import SOURCE_TAG, listed, of_users, retag, tags_of
+from auterity.providers.billing import Bill, by_tokens
 from auterity.transport.aws import JSON, OWNER_TAG, AwsConnection, AwsSession
 
 NAME: Final = re.compile(r"[a-zA-Z0-9](-?[a-zA-Z0-9])*")
@@ -109,6 +110,10 @@ class BedrockCustomization(Provider[BedrockCustomizationParams, AwsSession]):
         if (want.customization_type == DISTILLATION) != (want.distillation is not None):
             found["distillation"] = f"goes together with customizationType: {DISTILLATION}"
         return found
+
+    @classmethod
+    def billed(cls, want: BedrockCustomizationParams) -> Bill:
+        return by_tokens(want)
 
     async def locate(self, want: BedrockCustomizationParams) -> str | None:
         for job in await self._attempts(want.name):

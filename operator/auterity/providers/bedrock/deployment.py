@@ -13,12 +13,15 @@ from auterity.engine.errors import NotFound, Rejected
 from auterity.providers.bedrock.forms import FORMS, Form, behind, declared, source
 from auterity.providers.bedrock.params import BedrockDeploymentParams
 from auterity.providers.bedrock.tags import of_users, retag, tags_of
+from auterity.providers.billing import Bill, of_machines
 from auterity.transport.aws import JSON, OWNER_TAG, AwsConnection, AwsSession
 
 LONGEST_NAME: Final = 63
 NAME: Final = re.compile(r"([0-9a-zA-Z][_-]?)+")
 BY_NAME: Final = "Bedrock takes a model by its id or ARN: set model.name or model.modelRef only"
 CUSTOM: Final = "Bedrock names custom models by their ARN: set model.name to it"
+CUSTOM_MODEL: Final = "custom-model"
+"""What price lists call a unit for a model that a TuningJob has made."""
 CONVERSE: Final = "converse"
 PATHS: Final = ("invoke", CONVERSE)
 
@@ -120,6 +123,14 @@ class BedrockDeployment(Provider[BedrockDeploymentParams, AwsSession]):
                 "Bedrock scales by itself; reserve throughput by provisionedThroughput.modelUnits"
             )
         return found
+
+    @classmethod
+    def billed(cls, want: BedrockDeploymentParams) -> Bill:
+        if (throughput := want.provisioned_throughput) is None:
+            return ()
+        # Committed units are an item of their own, and cost less.
+        parts = (want.model.name or CUSTOM_MODEL, throughput.commitment)
+        return (of_machines("/".join(filter(None, parts)), throughput.model_units),)
 
     async def locate(self, want: BedrockDeploymentParams) -> str | None:
         return await declared(want)(self.session).find(want.name)

@@ -16,6 +16,7 @@ from auterity.api.model_deployment import (
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider
 from auterity.engine.errors import NotFound, Rejected, Unavailable
+from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.huggingface.connection import HuggingFaceConnection, HuggingFaceSession
 from auterity.providers.huggingface.params import (
     Container,
@@ -144,6 +145,15 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
         elif scaling.to_zero_after and seconds(scaling.to_zero_after) % MINUTE:
             found["scaling"] = "toZeroAfter has to be whole minutes"
         return found
+
+    @classmethod
+    def billed(cls, want: HuggingFaceEndpointParams) -> Bill:
+        if want.paused:
+            return ()
+        if want.hardware is None:
+            return None
+        item = f"{want.cloud}/{want.hardware}/{want.instance_size}"
+        return (of_replicas(item, want.scaling),)
 
     async def read(self, id: str) -> Observed[HuggingFaceEndpointParams] | None:
         body = await self.session.find(self._path(id))

@@ -11,6 +11,7 @@ from auterity.api.model_deployment import ModelDeployment, ModelSource, Scaling
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed
 from auterity.engine.errors import Busy, NotFound, Rejected
+from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.replicate.connection import (
     ReplicateConnection,
     ReplicateSession,
@@ -95,6 +96,10 @@ class ReplicateDeployment(RestProvider[ReplicateDeploymentParams]):
         if scaling.target is not None or scaling.to_zero_after is not None:
             found["scaling"] = "Replicate scales by its own measure: leave target, toZeroAfter out"
         return found
+
+    @classmethod
+    def billed(cls, want: ReplicateDeploymentParams) -> Bill:
+        return (of_replicas(want.hardware, want.scaling),) if want.hardware else None
 
     async def locate(self, want: ReplicateDeploymentParams) -> str | None:
         return f"{await self.session.account()}/{want.name}"

@@ -9,6 +9,7 @@ from auterity.api.model_deployment import ModelSource
 from auterity.api.rollout import Probe, Strategy
 from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
 from auterity.engine.errors import Busy, NotFound, Rejected
+from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.sagemaker.definition import (
     LONGEST_NAME,
     VARIANT_FIELDS,
@@ -149,6 +150,13 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         if want.serverless and want.rollout.strategy is not Strategy.ROLLING:
             found["rollout"] = NO_SECOND
         return found
+
+    @classmethod
+    def billed(cls, want: SageMakerEndpointParams) -> Bill:
+        if want.serverless:
+            # What is kept warm is paid for by memory and time.
+            return None if want.serverless.provisioned_concurrency else ()
+        return (of_replicas(want.hardware, want.scaling),) if want.hardware else None
 
     async def read(self, id: str) -> Observed[SageMakerEndpointParams] | None:
         endpoint = await self.parts.find("DescribeEndpoint", EndpointName=id)

@@ -10,6 +10,7 @@ from auterity.api.fields import seconds
 from auterity.api.tuning_job import Method
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Busy, NotFound
+from auterity.providers.billing import Bill, of_machines
 from auterity.providers.sagemaker.params import Vpc
 from auterity.providers.sagemaker.parts import EndpointParts, listed
 from auterity.providers.sagemaker.training_params import (
@@ -117,6 +118,13 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         if want.model_name is not None:
             found["model_name"] = "SageMaker gives what it makes no name, only an address"
         return {**found, **(_serverless if want.serverless else _contained)(want)}
+
+    @classmethod
+    def billed(cls, want: SageMakerTrainingParams) -> Bill:
+        if want.instance_type is None:
+            return None
+        spot = want.spot_max_wait is not None
+        return (of_machines(want.instance_type, want.instance_count, spot=spot),)
 
     async def locate(self, want: SageMakerTrainingParams) -> str | None:
         for job in await self._attempts(want.name):

@@ -10,6 +10,7 @@ from auterity.api.model_deployment import ModelSource
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider
 from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
+from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.together.autoscaling import (
     STOPPED,
     TARGETS,
@@ -119,6 +120,11 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
         elif want.scaling.min == 0 and want.scaling.to_zero_after is None:
             found["scaling"] = "min: 0 needs toZeroAfter; Together stops after a time, if at all"
         return found
+
+    @classmethod
+    def billed(cls, want: TogetherDeploymentParams) -> Bill:
+        # Only Together knows which GPUs a config has: what a replica costs can be put into a list.
+        return (of_replicas(want.config, want.scaling),) if want.config else None
 
     async def locate(self, want: TogetherDeploymentParams) -> str | None:
         path = await self.session.under_project("endpoints")

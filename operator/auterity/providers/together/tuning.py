@@ -13,6 +13,7 @@ from auterity.api.fields import CREATE_ONLY, IMMUTABLE, Model, SecretValue, Shor
 from auterity.api.tuning_job import Method, TuningJob
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Conflict, DependencyNotReady, NotFound, Rejected
+from auterity.providers.billing import Bill, by_tokens
 from auterity.providers.together.connection import TogetherConnection, TogetherSession
 from auterity.transport.rest import JSON, as_promised
 
@@ -131,6 +132,10 @@ class TogetherTuning(Provider[TogetherTuningParams, TogetherSession]):
         if taken := sorted(OURS & given.keys()):
             found["hyperparameters"] = f"{', '.join(taken)}: there is a field of its own for it"
         return found
+
+    @classmethod
+    def billed(cls, want: TogetherTuningParams) -> Bill:
+        return by_tokens(want)
 
     async def locate(self, want: TogetherTuningParams) -> str | None:
         suffix = suffix_of(want)

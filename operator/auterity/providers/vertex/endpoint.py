@@ -8,6 +8,7 @@ from typing import Any, Final
 from auterity.api.rollout import Probe
 from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
 from auterity.engine.errors import Busy, NotFound, Rejected
+from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.vertex.models import (
     REMOVED_LABEL,
     REVISION_LABEL,
@@ -125,6 +126,19 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
         if want.scaling.min == 0:
             found["scaling"] = NO_ZERO
         return found
+
+    @classmethod
+    def billed(cls, want: VertexEndpointParams) -> Bill:
+        if want.hardware is None:
+            # A tuned Gemini model is paid for by use; of all others Google chooses the machines.
+            tuned = want.model.model_ref and "scaling" not in want.model_fields_set
+            return () if tuned else None
+        machines = (of_replicas(want.hardware, want.scaling, spot=want.spot),)
+        # All machines but these have their accelerators in their price.
+        if want.accelerator_type is None or not want.hardware.startswith("n1-"):
+            return machines
+        kind, each = want.accelerator_type, want.accelerator_count or 1
+        return (*machines, of_replicas(kind, want.scaling, each, spot=want.spot))
 
     async def read(self, id: str) -> Observed[VertexEndpointParams] | None:
         name = self._name(id)

@@ -8,6 +8,7 @@ from auterity.api.fields import IMMUTABLE, SHARED, Text, TextMap
 from auterity.api.tuning_job import Method, TuningJob
 from auterity.engine.contract import Observed, Phase, Provider
 from auterity.engine.errors import Conflict, NotFound, Rejected
+from auterity.providers.billing import Bill, by_tokens
 from auterity.providers.vertex.endpoint import name_within
 from auterity.providers.vertex.models import plain
 from auterity.transport.google import (
@@ -104,6 +105,10 @@ class VertexTuning(Provider[VertexTuningParams, GoogleSession]):
     @classmethod
     def objections(cls, want: VertexTuningParams) -> Mapping[str, str]:
         return _impossible(want)
+
+    @classmethod
+    def billed(cls, want: VertexTuningParams) -> Bill:
+        return by_tokens(want)
 
     async def locate(self, want: VertexTuningParams) -> str | None:
         found = []
