@@ -1,6 +1,6 @@
 """ModelDeployment at Fleet, which keeps revisions beside each other, and at Solo, which has one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ from auterity.api.connection import RateLimit
 from auterity.api.fields import SHARED, UNVERSIONED, SecretValue, Text, TextMap
 from auterity.api.model_deployment import ModelDeployment, ModelSource
 from auterity.api.rollout import Probe
-from auterity.engine.contract import Answer, Identity, Observed, Phase, Revision
+from auterity.engine.contract import Answer, Billed, Identity, Observed, Phase, Revision
 from auterity.engine.errors import NotFound
 from auterity.transport import http
 from auterity.transport.rest import RestConnector, RestProvider, RestSession
@@ -78,6 +78,12 @@ class FleetDeployment(RestProvider[FleetParams]):
     revisions = True
     probes = True
     poll_after = 0.2
+
+    @classmethod
+    def billed(cls, want: FleetParams) -> Sequence[Billed] | None:
+        if want.hardware is None:
+            return None
+        return [Billed(want.hardware, want.scaling.min, want.scaling.max or 1)]
 
     def encode(self, want: FleetParams, owner: str) -> dict[str, Any]:
         return {"name": want.name, "tags": dict(want.tags or {}), "owner": owner}

@@ -100,6 +100,10 @@ class Fleet:
     async def stop(self) -> None:
         await self.server.stop()
 
+    def names(self) -> list[str]:
+        """Every model that there is."""
+        return sorted(self.deployments)
+
     def serves(self, id: str) -> list[JSON]:
         """The revisions of a model, as they are."""
         found: list[JSON] = self._told(self.deployments[id])["revisions"]

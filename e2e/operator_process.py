@@ -47,6 +47,7 @@ class OperatorProcess:
                 f"--listen={self.url.removeprefix('http://')}",
                 f"--replica-name={self.name}",
                 f"--lease-namespace={lease_namespace}",
+                f"--prices={ROOT / 'e2e' / 'prices.yaml'}",
                 "--allow-insecure-endpoints",
                 "--log-format=json",
             ],

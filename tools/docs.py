@@ -27,6 +27,7 @@ NAVIGATION: Final[Mapping[str, tuple[str, ...]]] = {
     "Operations": (
         "operations.md",
         "alerts.md",
+        "cost.md",
         "moving.md",
         "security.md",
         "scale.md",

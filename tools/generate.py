@@ -58,12 +58,12 @@ def files(found: Catalogue) -> dict[str, str]:
             _add_crd(made, definition)
     plurals = [KINDS[name].plural for name in crds]
     local = [kind for kind in LOCAL.values() if crds.keys() & {*kind.about}]
-    for kind in local:
-        definition = crd.local(kind)
+    for one in local:
+        definition = crd.local(one)
         _add_crd(made, definition)
-        example = (ROOT / LOCAL_SAMPLES[kind.name]).read_text()
-        made[f"docs/reference/{kebab(kind.name)}.md"] = reference.local_page(definition, example)
-    plurals_of_all = [*plurals, *(kind.plural for kind in local)]
+        example = (ROOT / LOCAL_SAMPLES[one.name]).read_text()
+        made[f"docs/reference/{kebab(one.name)}.md"] = reference.local_page(definition, example)
+    plurals_of_all = [*plurals, *(one.plural for one in local)]
     made["charts/auterity/files/rules.yaml"] = manifest(rules(plurals_of_all))
     made["charts/auterity/files/finalizer-policy.yaml"] = manifest(*finalizer_policy(plurals))
     if blocks := connectors(found.values()):

@@ -13,6 +13,7 @@ import yaml
 from auterity.api import GROUP
 from auterity.cli.main import app
 from auterity.cli.run import run as run_operator
+from auterity.engine.prices import Prices, read
 from auterity.runtime.admission import served_names
 from tests.contract.openapi import specs_folder, specs_missing
 from tests.crds.conftest import JSON, Api
@@ -52,6 +53,14 @@ EVERYTHING_ON: JSON = {
     "kinds": {"disabled": ["ModelDeployment", "AlertRoute"]},
     "clusterName": "prod",
     "lendIdentity": True,
+    "prices": {
+        "sageMaker": {
+            "as_of": "2026-12-01",
+            "source": "our contract",
+            "items": {"ml.m5.large": 0.09},
+            "regions": {"eu-west-1": {"ml.m5.large": 0}},
+        }
+    },
     "logFormat": "console",
     "logLevel": "debug",
     "extraArgs": ["--workers=50"],
@@ -307,6 +316,7 @@ def test_the_operator_understands_what_it_is_started_with(program: Path) -> None
         "cluster_name": "prod",
         "replica_name": "$(POD_NAME)",
         "lend_identity": True,
+        "prices": [Path("/etc/auterity/prices.yaml")],
         "admission": "ours-auterity",
         "workers": 50,
         "log_format": "console",
@@ -326,16 +336,39 @@ def test_what_users_add_reaches_the_pod(program: Path) -> None:
         ("azure.workload.identity/use", "true"),
     }
     # With a ServiceMonitor, annotations would have the pods scraped twice.
-    assert pod["metadata"]["annotations"] == {"sidecar": "no"}
+    assert pod["metadata"]["annotations"].keys() == {"sidecar", "checksum/prices"}
     assert container["env"][2:] == EVERYTHING_ON["extraEnv"]
     assert container["envFrom"] == EVERYTHING_ON["extraEnvFrom"]
-    assert container["volumeMounts"][1:] == EVERYTHING_ON["extraVolumeMounts"]
-    assert spec["volumes"][1:] == EVERYTHING_ON["extraVolumes"]
+    assert container["volumeMounts"][2:] == EVERYTHING_ON["extraVolumeMounts"]
+    assert spec["volumes"][2:] == EVERYTHING_ON["extraVolumes"]
     for same in (
         *("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"),
         *("priorityClassName", "dnsConfig"),
     ):
         assert spec[same] == EVERYTHING_ON[same]
+
+
+def test_prices_reach_the_operator_in_a_file_that_it_can_read(
+    program: Path, tmp_path: Path
+) -> None:
+    found = rendered(program, values=EVERYTHING_ON)
+    (lists,) = of_kind(found, "ConfigMap")[:1]
+    spec = pod_of(found)["spec"]
+    (volume,) = (one for one in spec["volumes"] if one["name"] == "prices")
+    (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "prices")
+    assert volume["configMap"]["name"] == lists["metadata"]["name"]
+    (name,) = lists["data"]
+    assert f"--prices={mount['mountPath']}/{name}" in spec["containers"][0]["args"]
+
+    file = tmp_path / name
+    file.write_text(lists["data"][name])
+    prices = Prices(read(file))
+    there = prices.find("sageMaker", "ml.m5.large", "eu-west-1")
+    elsewhere = prices.find("sageMaker", "ml.m5.large", "us-east-1")
+    assert there is not None
+    assert elsewhere is not None
+    assert (there.amount, elsewhere.amount) == (0, 0.09)
+    assert "prices" not in yaml.safe_dump_all(of_kind(rendered(program), "ConfigMap"))
 
 
 def test_pods_get_an_identity_at_each_cloud(program: Path) -> None:

@@ -36,20 +36,14 @@ def told() -> dict[str, frozenset[str]]:
     metrics.drifted("VectorIndex", "acme", ["tags"])
     metrics.wrote("PATCH", "vectorindexes")
     store = Store()
-    store.put(
-        {
-            "kind": "Connection",
-            "metadata": {
-                "name": "b",
-                "namespace": "a",
-                "uid": "1",
-                "resourceVersion": "1",
-                "creationTimestamp": "2026-01-01T00:00:00Z",
-            },
-            "spec": {},
-            "status": {"expiresAt": "2026-01-01T00:00:00Z"},
-        }
-    )
+    for kind, spec, status in (
+        ("Connection", {}, {"expiresAt": "2026-01-01T00:00:00Z"}),
+        ("ModelDeployment", {}, {"id": "b", "vendor": "acme", "cost": {"least": 1, "most": 2}}),
+        ("Budget", {"hourly": 3}, {}),
+    ):
+        meta = {"name": "b", "namespace": "a", "uid": kind, "resourceVersion": "1"}
+        meta["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        store.put({"kind": kind, "metadata": meta, "spec": spec, "status": status})
     budget = SimpleNamespace(breaker=Breaker.CLOSED, held_for=0.0)
     state = SimpleNamespace(
         store=store,
@@ -136,6 +130,8 @@ def check(checker: Path, *args: str) -> str:
     return done.stdout
 
 
+COST = 'auterity_cost_per_hour{{kind="K",vendor="v",namespace="{}",currency="USD",bound="{}"}}'
+LIMIT = 'auterity_cost_limit_per_hour{{namespace="{}",budget="{}",currency="USD"}}'
 EXPIRY = "auterity_credentials_expiry_timestamp_seconds"
 FIRES: dict[str, tuple[dict[str, str], str, JSON]] = {
     # What is told, when it is looked at, and the labels of the alert.
@@ -176,6 +172,26 @@ FIRES: dict[str, tuple[dict[str, str], str, JSON]] = {
         "5m",
         {"connection": "Connection/a/b"},
     ),
+    "AuterityOverBudget": (
+        {
+            COST.format("a", "most"): "3x60",
+            COST.format("a", "least"): "9x60",
+            COST.format("b", "most"): "9x60",
+            LIMIT.format("a", "narrow"): "2x60",
+            LIMIT.format("a", "wide"): "20x60",
+            LIMIT.format("b", "wide"): "20x60",
+        },
+        "20m",
+        {"namespace": "a", "currency": "USD"},
+    ),
+    "AuterityBudgetRefuses": (
+        {
+            'auterity_objects{kind="K",vendor="v",ready="False",reason="OverBudget"}': "1x90",
+            'auterity_objects{kind="Budget",vendor="",ready="False",reason="OverBudget"}': "1x90",
+        },
+        "70m",
+        {"kind": "K", "vendor": "v"},
+    ),
     "AuterityApprovalWaits": (
         {'auterity_objects{kind="K",vendor="v",ready="False",reason="AwaitingApproval"}': "1x90"},
         "70m",
@@ -191,6 +207,8 @@ QUIET = {
     'auterity_objects{kind="K",vendor="v",ready="True",reason="Ready"}': "5x90",
     'auterity_objects{kind="K",vendor="v",ready="False",reason="Suspended"}': "5x90",
     f'{EXPIRY}{{connection="Connection/a/b"}}': "9e9x90",
+    COST.format("a", "most"): "2x90",
+    LIMIT.format("a", "all"): "2x90",
 }
 
 

@@ -372,6 +372,12 @@ def _delete(harness: Harness, key: Key) -> None:
     harness.cluster.subjects[key] = replace(subject, generation=subject.generation + 1)
 
 
+@state("it would cost more than its budget allows", FAILED, DEGRADED, revisions=True)
+async def _over_budget(harness: Harness, sea: Sea) -> None:
+    harness.apply(budget={"hourly": 1})
+    await harness.visit()
+
+
 async def _verify(harness: Harness) -> Key:
     await harness.connections.visit(harness.cluster.subjects[harness.connection])
     return harness.connection

@@ -113,12 +113,14 @@ LOCAL: Final[dict[str, Local]] = {
 PLURALS: Final = {
     "Connection": "connections",
     "ClusterConnection": "clusterconnections",
-    **{kind.name: kind.plural for kind in (*KINDS.values(), *LOCAL.values())},
+    **{kind.name: kind.plural for kind in KINDS.values()},
+    **{kind.name: kind.plural for kind in LOCAL.values()},
 }
 """The plural of everything that is declared."""
 SHORT_NAMES: Final = {
     "Connection": "conn",
     "ClusterConnection": "cconn",
-    **{kind.name: kind.short for kind in (*KINDS.values(), *LOCAL.values())},
+    **{kind.name: kind.short for kind in KINDS.values()},
+    **{kind.name: kind.short for kind in LOCAL.values()},
 }
 """The short name of everything that is declared."""

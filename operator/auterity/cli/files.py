@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from auterity.api import GROUP
 from auterity.cli.output import Problem
+from auterity.engine.prices import BadPrices, PriceList, read
 
 JSON = dict[str, Any]
 Step = str | int
@@ -207,3 +208,11 @@ def _objects(manifest: Manifest) -> Iterator[Manifest]:
             above = ("items", index)
             lines = {w[2:]: line for w, line in manifest.lines.items() if w[:2] == above}
             yield Manifest(manifest.file, item, lines)
+
+
+def price_lists(files: Iterable[Path]) -> tuple[PriceList, ...]:
+    """The price lists in files. Raises Problem."""
+    try:
+        return tuple(one for file in files for one in read(file))
+    except BadPrices as error:
+        raise Problem(f"--prices: {error}") from None

@@ -10,6 +10,7 @@ from auterity.cli.cluster import perform
 from auterity.cli.files import Files, Manifest, load
 from auterity.cli.output import CHANGES, FAILED, OK, Cell, Problem, Rendered, Styled, Table, show
 from auterity.cli.sources import Reach, Sources, gathered, planner
+from auterity.engine.budgets import money
 from auterity.engine.conditions import Reason
 from auterity.engine.plan import Action, Plan
 
@@ -96,6 +97,7 @@ def as_json(plans: list[Plan]) -> dict[str, Any]:
                 "url": one.url,
                 "changes": list(one.changes),
                 "drift": list(one.drift),
+                "cost": one.cost,
             }
             for one in plans
         ],
@@ -143,7 +145,12 @@ def _parts(plans: list[Plan], hints: list[str], output: str) -> list[Table | str
         ],
     )
     parts: list[Table | str] = [changes] if plans else []
+    costs = Table(
+        ("Object", "Costs an hour", "By"),
+        [(_name(one), _costs(one.cost), one.cost["basis"]) for one in plans if one.cost],
+    )
     parts += [notes] if notes.rows else []
+    parts += [costs] if costs.rows else []
     parts += [*hints, summary]
     if output == "markdown":
         return [f"{MARKER}\n### {summary}", *parts[:-1]]
@@ -162,6 +169,14 @@ def _rows(plans: list[Plan]) -> list[tuple[Cell, ...]]:
         for number, row in enumerate(fields or [("", "", "")]):
             rows.append((*(first if number == 0 else ("", "")), *row))
     return rows
+
+
+def _costs(cost: dict[str, Any]) -> str:
+    if (most := cost.get("most")) is None:
+        return "unknown"
+    least = cost.get("least") or 0.0
+    upto = money(most) if least == most else f"{money(least)} to {money(most)}"
+    return f"{upto} {cost['currency']}"
 
 
 def _name(one: Plan) -> str:

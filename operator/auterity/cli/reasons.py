@@ -1,11 +1,12 @@
 """Why an object is not ready: from what was read of a cluster to one reason and the next step."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from auterity.api.annotations import CREATE_PENDING, FINALIZER, FORGET, REQUESTED_AT
-from auterity.api.kinds import CONNECTIONS, ROUTE
+from auterity.api.kinds import BUDGET, CONNECTIONS, PLURALS, PRICED, ROUTE
 from auterity.cli.commands import Commands, named
 from auterity.cli.snapshot import (
     ObjectUse,
@@ -102,6 +103,8 @@ class _Explainer:
                 return self._unavailable(subject, here, above)
             case Reason.IN_USE:
                 return self._in_use(subject, here, above)
+            case Reason.OVER_BUDGET:
+                return self._over_budget(subject, here, above)
             case _:
                 return self._end(above, here, *self._simple(subject, here.state))
 
@@ -381,6 +384,34 @@ class _Explainer:
         first = users[0].key
         delete = self.commands.kubectl("delete", first.kind.lower(), first.name, of=first)
         return self._end(above, here, Step("delete what uses it, or let it use another", delete))
+
+    def _over_budget(self, subject: Subject, here: Link, above: tuple[Link, ...]) -> Answer:
+        key, commands = subject.key, self.commands
+        plurals = ",".join(PLURALS[kind] for kind in PRICED)
+        look = commands.kubectl("get", plurals, "--output=wide", of=key)
+        if key.kind == BUDGET:
+            enough = math.ceil(float(subject.status.get("most") or 0) * 100) / 100
+            return self._end(
+                above,
+                here,
+                Step("see what costs how much, and make it less", look),
+                Step("or allow more", commands.patch(key, hourly=enough)),
+            )
+        steps = [Step("ask for less, such as fewer replicas", self._edit(key))]
+        if "no price is known" in here.says:
+            steps.insert(0, Step("have its price added to the operator's (`prices` of the chart)"))
+        if "spec.budget" in here.says:
+            steps.append(Step("or let it cost more: raise spec.budget", self._edit(key)))
+        for other, budget in sorted(self.snapshot.objects.items()):
+            named_there = f"Budget {other.name!r}" in here.says
+            if (other.kind, other.namespace) != (BUDGET, key.namespace) or not named_there:
+                continue
+            steps.append(Step("or see what else costs how much", look))
+            steps.append(Step("or have the namespace allowed more", self._edit(other)))
+            ready = budget.condition("Ready") or {}
+            link = Link(other, str(ready.get("reason", NOT_SEEN)), str(ready.get("message", "")))
+            return self._end((*above, here), link, *steps)
+        return self._end(above, here, *steps)
 
     def _kept_by_others(self, subject: Subject, above: tuple[Link, ...]) -> Answer:
         others = [name for name in subject.finalizers if name != FINALIZER]

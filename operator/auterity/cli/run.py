@@ -24,6 +24,7 @@ def run(  # noqa: PLR0913 - the command's options
     lease_namespace: str | None = None,
     admission: str | None = None,
     admission_listen: str = "0.0.0.0:9443",
+    prices: Annotated[list[Path] | None, Parameter(negative=())] = None,
     workers: int = 400,
     listen: str = "0.0.0.0:8080",
     log_format: Literal["json", "console"] = "console",
@@ -53,6 +54,9 @@ def run(  # noqa: PLR0913 - the command's options
         Check what users write before it is stored: the ValidatingWebhookConfiguration to serve.
     admission_listen
         Address and port of the admission webhook.
+    prices
+        File with price lists that are put over those that come along, for the estimates in status
+        and for budgets; repeat for several, of which the last wins.
     workers
         Most visits in hand at the same time.
     listen
@@ -62,6 +66,7 @@ def run(  # noqa: PLR0913 - the command's options
     log_level
         Least severity that is logged.
     """
+    from auterity.cli.files import price_lists
     from auterity.providers import catalogue
     from auterity.runtime import app as runtime
     from auterity.runtime.logs import configure
@@ -79,6 +84,7 @@ def run(  # noqa: PLR0913 - the command's options
         lease_namespace=lease_namespace or _own_namespace(),
         admission=admission,
         admission_listen=admission_listen,
+        prices=price_lists(prices or ()),
         workers=workers,
     )
     runtime.run(catalogue(), options, host=host or "0.0.0.0", port=int(port))  # noqa: S104 - as above

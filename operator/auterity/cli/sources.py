@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -15,12 +16,13 @@ from pydantic import ValidationError
 from auterity.api import GROUP
 from auterity.api.kinds import CONNECTIONS, KINDS, LOCAL, PLURALS
 from auterity.cli.cluster import Cluster, Where
-from auterity.cli.files import Manifest
+from auterity.cli.files import Manifest, price_lists
 from auterity.cli.output import Problem, complain
 from auterity.engine import declared as declaration
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.errors import Rejected
 from auterity.engine.plan import DraftCluster, Planner
+from auterity.engine.prices import Prices
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.providers import catalogue
 from auterity.runtime.cluster import collection
@@ -47,6 +49,8 @@ class Reach(Where):
     """Allow connections whose endpoint is http, not https."""
     lend_identity: Annotated[bool, Parameter(negative=())] = False
     """Let Connections without credentials use the identity of whoever runs this command."""
+    prices: Annotated[list[Path] | None, Parameter(negative=())] = None
+    """The operator's --prices: files with price lists put over those that come along."""
 
 
 @dataclass
@@ -102,6 +106,7 @@ async def planner(sources: Sources, reach: Reach) -> AsyncIterator[Planner]:
         catalogue(),
         allow_insecure=reach.allow_insecure_endpoints,
         lend_identity=reach.lend_identity,
+        prices=Prices(price_lists(reach.prices or ())),
     )
     try:
         yield it

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from auterity.api.annotations import FORGET
 from auterity.api.common import Approval, DriftPolicy, Policy
 from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec
+from auterity.api.cost import OnExceed, Priced
 from auterity.api.fields import (
     DESTRUCTIVE,
     OutputRef,
@@ -26,13 +27,16 @@ from auterity.api.kinds import CONNECTIONS, KINDS, LOCAL, ROUTE
 from auterity.api.model_route import ModelRouteSpec
 from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
+from auterity.engine.budgets import budgets_of, uses
 from auterity.engine.cluster import Cluster
 from auterity.engine.connections import connection_key
 from auterity.engine.contract import Connector, Provider
+from auterity.engine.cost import asks_for_more, estimate, excess
 from auterity.engine.declared import Declared, Providers, first_problem
 from auterity.engine.drift import Memory, compare, unknown_paths
 from auterity.engine.errors import Rejected
 from auterity.engine.expiry import Expiry
+from auterity.engine.prices import Prices
 from auterity.engine.revisions import unsupported
 from auterity.engine.subject import Key, Subject
 
@@ -52,9 +56,14 @@ class Adviser:
     """Looks at an object as it is to be, beside what else is declared."""
 
     def __init__(
-        self, cluster: Cluster, providers: Providers, connectors: Mapping[str, type[Connector]]
+        self,
+        cluster: Cluster,
+        providers: Providers,
+        connectors: Mapping[str, type[Connector]],
+        prices: Prices | None = None,
     ) -> None:
         self._cluster = cluster
+        self._prices = prices or Prices()
         self._providers = providers
         self._connectors = connectors
 
@@ -112,7 +121,7 @@ class Adviser:
             *_deprecated(declared.want, "spec", _below(declared)),
             *_risks(declared),
         ]
-        for text, certain in self._rivals(subject, declared):
+        for text, certain in (*self._rivals(subject, declared), *self._spent(subject, declared)):
             (refusals if certain else warnings).append(text)
         return Advice(refusals, warnings)
 
@@ -214,6 +223,44 @@ class Adviser:
             f"{_name_path(declared)}: {mine!r} at {vendor} is claimed by {owners}: {held}",
             certain,
         )
+
+    def _spent(self, subject: Subject, declared: Declared) -> Iterator[tuple[str, bool]]:
+        """Budgets that would not allow it; whether it is sure to be refused.
+
+        By a Budget of the namespace it is not: there may be room by then.
+        """
+        want, namespace = declared.want, subject.key.namespace
+        if not isinstance(want, Priced) or declared.common.policy is Policy.OBSERVE:
+            return
+        budgets = budgets_of(self._cluster, namespace)
+        if want.budget is None and not budgets:
+            return
+        vendor, region = declared.provider.vendor, self._region(declared, namespace)
+        try:
+            found = estimate(declared.provider, want, self._prices, region)
+        except LookupError:
+            # It depends on what is looked up only later.
+            return
+        if want.budget is not None:
+            words = excess(found, want.budget, "spec.budget", vendor)
+            refuses = want.budget.on_exceed is OnExceed.REFUSE
+            if words is not None:
+                yield f"spec.budget: it would {words}", refuses and asks_for_more(subject, found)
+        others = [use for use in uses(self._cluster, namespace) if use.key != subject.key]
+        for name, limit in budgets:
+            if (words := excess(found, limit, f"Budget {name!r}", vendor, others)) is not None:
+                yield f"it would {words}", False
+
+    def _region(self, declared: Declared, namespace: str) -> str | None:
+        subject = self._cluster.find(connection_key(namespace, declared.common.connection_ref))
+        connector = declared.provider.connection
+        if subject is None or connector.vendor not in subject.spec:
+            return None
+        try:
+            block = connector.model_validate(subject.spec[connector.vendor] or {})
+        except ValidationError:
+            return None
+        return block.billing_region
 
     def _on_change(self, new: Subject, old: Subject) -> Iterator[str]:
         if new.key.kind in CONNECTIONS:

@@ -252,7 +252,8 @@ class Provider(ABC, Generic[P, S]):
     def billed(cls, want: P) -> Sequence[Billed] | None:  # noqa: ARG003 - for those that override it
         """What of it is paid for by the hour: for the estimate in status.cost, and for budgets.
 
-        Empty: nothing, since it is paid for by use. None: it cannot be estimated.
+        Empty: nothing, since it is paid for by use. None: it cannot be estimated. Also asked at
+        admission, when values are not looked up yet: then let LookupError pass.
         """
         return None
 

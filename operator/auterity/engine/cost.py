@@ -13,7 +13,7 @@ from auterity.engine.conditions import Reason
 from auterity.engine.contract import Provider
 from auterity.engine.declared import Declared
 from auterity.engine.prices import CURRENCY, Price, Prices
-from auterity.engine.subject import JSON
+from auterity.engine.subject import JSON, Subject
 from auterity.engine.verdict import Verdict, Waits
 from auterity.engine.visit import Visit
 
@@ -94,8 +94,7 @@ async def permit(visit: Visit, declared: Declared, want: Priced) -> Verdict | No
     Asked for is only what costs more than what was granted before: what runs is left. A grant is
     seen by all visits of this process at once, and saved before anything is done for it.
     """
-    before: JSON = visit.status.get("cost") or {}
-    if before.get("basis") == ENDED:
+    if (visit.status.get("cost") or {}).get("basis") == ENDED:
         return None
     assert visit.opened is not None  # noqa: S101 - the connection was looked up for it
     found = estimate(declared.provider, want, visit.engine.prices, visit.opened.region)
@@ -106,7 +105,7 @@ async def permit(visit: Visit, declared: Declared, want: Priced) -> Verdict | No
         _show(visit, found)
         return None
     exceeded = list(_exceeded(visit, declared, want, found, budgets))
-    rises = _rises(visit, found, before)
+    rises = asks_for_more(visit.subject, found)
     if rises and any(one.refuses for one in exceeded):
         # What runs is told of budgets when it is looked at again; this waits for room.
         visit.references.waits.add(Waits(BUDGET, namespace))
@@ -154,14 +153,15 @@ def _exceeded(
             yield _Excess(words, limit.on_exceed is OnExceed.REFUSE)
 
 
-def _rises(visit: Visit, found: Estimate | None, before: JSON) -> bool:
-    """Whether it asks for more than was granted before."""
-    if visit.generation in (before.get("generation"), visit.status.get("syncedGeneration")):
+def asks_for_more(subject: Subject, found: Estimate | None) -> bool:
+    """Whether an object asks for more than was granted to it before."""
+    granted: JSON = subject.status.get("cost") or {}
+    if subject.generation in (granted.get("generation"), subject.status.get("syncedGeneration")):
         # Just this was granted, whatever has become of prices and budgets since.
         return False
     if found is None or found.most is None:
         return True
-    return found.most > (before.get("most") or 0.0)
+    return found.most > (granted.get("most") or 0.0)
 
 
 def _show(visit: Visit, found: Estimate | None) -> None:

@@ -27,6 +27,7 @@ from auterity.engine.contract import SecretStore
 from auterity.engine.declared import Providers
 from auterity.engine.errors import Rejected
 from auterity.engine.listings import Listings
+from auterity.engine.prices import Prices
 from auterity.engine.probe import NoProbes
 from auterity.engine.subject import JSON, Key, SecretData, Subject
 from auterity.engine.verdict import Verdict
@@ -69,6 +70,8 @@ class Plan:
     """Fields with their values at the vendor (`from`) and as declared (`to`)."""
     drift: tuple[JSON, ...] = ()
     """What differs and would be left alone."""
+    cost: JSON | None = None
+    """What it would cost by the hour; of what a budget refuses, what it costs as it is."""
 
 
 class Refused(Rejected):
@@ -210,6 +213,7 @@ class Planner:
         *,
         allow_insecure: bool = False,
         lend_identity: bool = False,
+        prices: Prices | None = None,
     ) -> None:
         self.cluster = cluster
         self.providers = providers
@@ -230,6 +234,7 @@ class Planner:
             observer=NoObserver(),
             changes=self._stopped,
             probes=NoProbes(),
+            prices=prices or Prices(),
         )
 
     async def close(self) -> None:
@@ -309,6 +314,7 @@ class Planner:
             url=status.get("url"),
             changes=tuple(plan.get("changes") or ()) if message == "" else (),
             drift=tuple(status.get("drift") or ()),
+            cost=status.get("cost"),
         )
 
 
@@ -323,6 +329,7 @@ def _step(stopped: ChangeRecord, subject: Subject) -> Plan:
         id=stopped.id,
         url=subject.status.get("url"),
         changes=tuple({"field": shown} for shown in stopped.fields),
+        cost=subject.status.get("cost"),
     )
 
 

@@ -93,7 +93,8 @@ async def _advise(
     from auterity.runtime.admission import Webhook
 
     options, providers = operator.options, operator.providers
-    adviser = Adviser(operator.cluster, providers, connectors(providers))
+    prices = operator.engine.prices
+    adviser = Adviser(operator.cluster, providers, connectors(providers), prices)
     listen, namespace = options.admission_listen, options.lease_namespace
     await Webhook(kube, adviser, configuration, namespace, listen).run(advises.set)
 

@@ -1,6 +1,6 @@
 """What the operator tells Prometheus."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Protocol
@@ -10,10 +10,12 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from auterity.api.kinds import CONNECTIONS, LOCAL
+from auterity.api.common import Policy
+from auterity.api.kinds import BUDGET, CONNECTIONS, LOCAL
 from auterity.engine.connections import Connections
 from auterity.engine.declared import Providers, vendor_of
 from auterity.engine.limits import Breaker
+from auterity.engine.prices import CURRENCY
 from auterity.engine.schedule import Schedule
 from auterity.runtime.shards import Members
 from auterity.runtime.store import Store
@@ -140,6 +142,7 @@ class _Gauges(Collector):
         members = self._state.members
         yield self._objects()
         yield self._expiries()
+        yield from self._costs()
         depth = GaugeMetricFamily(
             "auterity_queue_depth", "Objects that wait for their turn.", labels=["class"]
         )
@@ -219,6 +222,39 @@ class _Gauges(Collector):
             at = at if at.tzinfo else at.replace(tzinfo=UTC)
             found.add_metric([str(subject.key)], at.timestamp())
         return found
+
+    def _costs(self) -> Iterator[Metric]:
+        """What integrations cost, and what their namespaces allow.
+
+        What is only observed is someone else's; what is refused has not been made.
+        """
+        cost = GaugeMetricFamily(
+            "auterity_cost_per_hour",
+            "What integrations cost by the hour, by list prices: at least and at most.",
+            labels=["kind", "vendor", "namespace", "currency", "bound"],
+        )
+        limit = GaugeMetricFamily(
+            "auterity_cost_limit_per_hour",
+            "What the integrations of a namespace may cost by the hour, by its Budgets.",
+            labels=["namespace", "budget", "currency"],
+        )
+        sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        for subject in self._state.store:
+            key, status = subject.key, subject.status
+            budget = key.kind == BUDGET
+            if not (budget or "cost" in status) or not self._state.members.mine(subject.uid):
+                continue
+            if budget:
+                labels = [key.namespace, key.name, CURRENCY]
+                limit.add_metric(labels, float(subject.spec.get("hourly") or 0))
+            elif "id" in status and subject.spec.get("policy") != Policy.OBSERVE:
+                at = key.kind, status.get("vendor") or "none", key.namespace, CURRENCY
+                for bound in ("least", "most"):
+                    sums[*at, bound] += status["cost"].get(bound) or 0.0
+        for names, amount in sums.items():
+            cost.add_metric(list(names), amount)
+        yield cost
+        yield limit
 
 
 def _gauge(name: str, text: str, read: Callable[[], float]) -> Metric:

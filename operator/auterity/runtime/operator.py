@@ -21,6 +21,7 @@ from auterity.engine.declared import Providers, connectors
 from auterity.engine.limits import Budget
 from auterity.engine.listings import Listings
 from auterity.engine.local import LocalVisit
+from auterity.engine.prices import PriceList, Prices
 from auterity.engine.redaction import private
 from auterity.engine.route import Routing
 from auterity.engine.schedule import Schedule
@@ -65,6 +66,8 @@ class Options:
     """The ValidatingWebhookConfiguration that is served; none if left out."""
     admission_listen: str = "0.0.0.0:9443"
     """Address and port of the admission webhook."""
+    prices: tuple[PriceList, ...] = ()
+    """What is put over the price lists that come along."""
     workers: int = 400
     grace: float = 25.0
     """Seconds that visits in hand get to finish when the operator stops."""
@@ -134,6 +137,7 @@ class Operator:
             listings=Listings(taken=self._listed),
             observer=self._metrics,
             changes=LoggedChanges(),
+            prices=Prices(self.options.prices),
         )
         self.schedule = Schedule(
             self._visit,

@@ -234,3 +234,27 @@ def test_candidates_that_are_not_in_the_files_are_warned_of(tmp_path: Path, caps
     code, shown = run(capsys, "check", str(file))
     assert code == 0
     assert "spec.candidates[1].name: ModelDeployment second is not in the files" in shown
+
+
+BUDGET = """\
+apiVersion: integrations.auterity.io/v1alpha1
+kind: Budget
+metadata: {name: models}
+spec:
+  hourly: 1.5
+  onExceed: Refuse
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "words"),
+    [
+        ("1.5", "0", 5, "spec.hourly", "greater than or equal to 0.0001"),
+        ("Refuse", "Stop", 6, "spec.onExceed", "'Refuse' or 'Warn'"),
+        ("hourly", "hourli", 5, "spec.hourli", "did you mean hourly?"),
+    ],
+)
+def test_what_is_wrong_with_a_budget_is_told(old: str, new: str, line: int, field: str, words: str):
+    assert told(BUDGET) == []
+    found = told(BUDGET.replace(old, new))
+    assert [f for f in found if f[:2] == (line, field) and words in f[2]], found

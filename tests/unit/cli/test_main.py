@@ -170,3 +170,14 @@ def test_kinds_that_are_left_alone_are_named_as_they_are_called(run):
     assert code == 1
     assert "no kind of integration is called Nonesuch; there are " in told
     assert "ModelDeployment, ModelRoute" in told
+
+
+def test_prices_that_are_not_right_end_the_operator_at_its_start(run, tmp_path):
+    file = tmp_path / "prices.yaml"
+    file.write_text("{vendor: acme, as_of: 2026-11-09, source: us, items: {gpu: cheap}}")
+    code, _, told = run("run", f"--prices={file}")
+    assert code == 1
+    assert f"--prices: {file}: acme: items.gpu: Input should be a valid number" in told
+    code, _, told = run("run", f"--prices={tmp_path / 'none.yaml'}")
+    assert code == 1
+    assert "none.yaml: cannot be read" in told

@@ -656,3 +656,40 @@ def test_a_rollout_that_waits_tells_where_it_stands(harness: Harness):
     assert answer.chain[0].says == "r-new has 20 % of the traffic; Promote waits for approval"
     assert answer.chain[0].details == ("rollout.weight: r-new: 20 % -> r-new: 60 %",)
     assert answer.steps[0].command.startswith("kubectl auterity approve ModelDeployment/chat")
+
+
+def over_budget(harness: Harness, kind: str, name: str, message: str, **status: object) -> Key:
+    key = harness.cluster.put(kind, name, {"hourly": 1} if kind == "Budget" else {})
+    told = {"type": "Ready", "status": "False", "reason": "OverBudget", "message": message}
+    subject = harness.cluster.subjects[key]
+    subject.status = {"observedGeneration": 1, "conditions": [told], **status}
+    return key
+
+
+def test_what_a_budget_has_no_room_for_leads_to_the_budget(harness: Harness):
+    says = "it would cost up to 2.00 USD an hour, and Budget 'all' allows 1.00: it is not made"
+    key = over_budget(harness, "ModelDeployment", "chat", says)
+    over_budget(harness, "Budget", "all", "Up to 1.20 of 1.00 USD an hour is used", most=1.2)
+    over_budget(harness, "Budget", "other", "Up to 0.00 of 9.00 USD an hour is used")
+    answer = why(harness, key)
+    assert chain(answer) == ("ModelDeployment chat OverBudget", "Budget all OverBudget")
+    assert [step.command for step in answer.steps] == [
+        "kubectl edit modeldeployment chat --namespace=team",
+        "kubectl get modeldeployments,tuningjobs --output=wide --namespace=team",
+        "kubectl edit budget all --namespace=team",
+    ]
+
+
+def test_what_is_beyond_its_own_budget_or_has_no_price_says_what_to_do(harness: Harness):
+    says = "it would cost what is not known, so that spec.budget cannot hold: no price is known"
+    answer = why(harness, over_budget(harness, "ModelDeployment", "chat", says))
+    assert chain(answer) == ("ModelDeployment chat OverBudget",)
+    assert [step.does.partition(" ")[0] for step in answer.steps] == ["have", "ask", "or"]
+    assert "raise spec.budget" in answer.steps[-1].does
+
+
+def test_a_budget_that_is_exceeded_tells_how_much_would_be_enough(harness: Harness):
+    key = over_budget(harness, "Budget", "all", "Up to 1.234 of 1.00 USD is used", most=1.234)
+    answer = why(harness, key)
+    assert answer.steps[0].command.startswith("kubectl get modeldeployments,tuningjobs")
+    assert '{"spec":{"hourly":1.24}}' in answer.steps[1].command

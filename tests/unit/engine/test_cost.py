@@ -11,11 +11,16 @@ from auterity.api.cost import BudgetSpec, Limit
 from auterity.api.kinds import BUDGET, KINDS, LOCAL, PRICED
 from auterity.api.model_deployment import ModelDeployment
 from auterity.api.tuning_job import TuningJob
+from auterity.cli.output import Table
+from auterity.cli.plan import _parts, exit_code
 from auterity.engine import reconcile
+from auterity.engine.advice import Adviser
 from auterity.engine.budgets import Budgeting, Use, dearest, money
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.contract import Billed, Observed, Phase, Provider
 from auterity.engine.cost import Estimate, estimate, excess
+from auterity.engine.declared import connectors
+from auterity.engine.plan import Action, DraftCluster, Planner
 from auterity.engine.prices import PriceList, Prices
 from auterity.engine.subject import JSON, Key, Subject
 from auterity.engine.verdict import Verdict, Waits
@@ -56,7 +61,7 @@ class ShelfModel(Provider[ShelfModelParams, ShelfSession]):
                 return None
             return Observed(id, self.params.seen(**thing.fields), thing.phase, thing.owner)
 
-        return await self.session.call("get", id, seen)
+        return await self.session.call("GET", id, seen)
 
     async def create(self, want: ShelfModelParams, owner: str) -> str:
         await self.session.call("create", want.name, lambda: self._keep(want, owner))
@@ -522,6 +527,77 @@ async def test_what_expires_costs_nothing_any_more(town: Town):
     town.cluster.pass_(hours=2)
     assert await town.settle("a") == "Expired"
     assert town.cost("a") == {}
+
+
+# Before anything is stored
+
+
+async def test_a_plan_tells_what_it_would_cost_and_what_would_be_refused(town: Town):
+    budget = town.budget(0.3)
+    keys = [town.declare(name, 2) for name in ("a", "b")]
+    draft = DraftCluster("testcluster", dict(town.cluster.subjects), town.cluster.secret)
+    planner = Planner(draft, town.engine.providers, allow_insecure=True, prices=PRICES)
+    found = sorted(await planner.plans(keys), key=lambda plan: plan.action)
+    await planner.close()
+    assert [plan.action for plan in found] == [Action.CREATE, Action.FAIL]
+    assert found[0].cost is not None
+    assert found[0].cost["most"] == 0.2
+    assert f"Budget {budget.name!r} allows 0.30" in found[1].message
+    assert exit_code(found) == 1
+    tables = [part for part in _parts(found, [], "table") if isinstance(part, Table)]
+    (costs,) = [table for table in tables if "Costs an hour" in table.columns]
+    assert [row[1] for row in costs.rows] == ["0.10 to 0.20 USD"]
+    assert town.world.things == {}
+
+
+@pytest.fixture
+def adviser(town: Town) -> Adviser:
+    providers = town.engine.providers
+    return Adviser(town.cluster, providers, connectors(providers), PRICES)
+
+
+def test_admission_refuses_what_is_beyond_its_own_budget(town: Town, adviser: Adviser):
+    town.declare("a", 3, budget={"hourly": 0.2})
+    advice = adviser.on_write(town.of("a"), None)
+    assert advice.refusals == [
+        "spec.budget: it would cost up to 0.30 USD an hour, and spec.budget allows 0.20"
+    ]
+    town.declare("b", 3, budget={"hourly": 0.2, "onExceed": "Warn"})
+    advice = adviser.on_write(town.of("b"), None)
+    assert advice.refusals == []
+    assert "spec.budget allows 0.20" in advice.warnings[0]
+    town.declare("c", 3, policy="Observe", budget={"hourly": 0.2})
+    assert adviser.on_write(town.of("c"), None).warnings == []
+
+
+async def test_admission_lets_a_budget_be_lowered_and_warns(town: Town, adviser: Adviser):
+    town.declare("a", 2, budget={"hourly": 1})
+    await town.settle("a")
+    old = town.of("a")
+    town.declare("a", 2, budget={"hourly": 0.1})
+    advice = adviser.on_write(town.of("a"), old)
+    assert advice.refusals == []
+    assert "spec.budget allows 0.10" in advice.warnings[0]
+    town.declare("a", 3, budget={"hourly": 0.1})
+    assert "spec.budget allows 0.10" in adviser.on_write(town.of("a"), old).refusals[0]
+
+
+async def test_admission_warns_of_what_a_budget_has_no_room_for(town: Town, adviser: Adviser):
+    town.budget(0.3)
+    town.declare("a", 2)
+    await town.settle("a")
+    town.declare("b", 2)
+    advice = adviser.on_write(town.of("b"), None)
+    assert advice.refusals == []
+    assert advice.warnings == [
+        (
+            "it would cost up to 0.20 USD an hour, and Budget 'all' allows 0.30, of which 0.20 is "
+            "used by ModelDeployment a (0.20)"
+        )
+    ]
+    assert adviser.on_write(town.of("all", BUDGET), None).refusals == []
+    town.budget(-1)
+    assert "spec.hourly" in adviser.on_write(town.of("all", BUDGET), None).refusals[0]
 
 
 # Runs

@@ -73,6 +73,37 @@ def test_a_route_has_no_vendor():
     assert metrics.registry.get_sample_value("auterity_objects", labels) == 1
 
 
+def test_costs_are_summed_by_namespace_and_what_is_only_observed_is_left_out():
+    metrics = Metrics()
+
+    def model(name: str, id: str | None = "m", **spec: str) -> dict[str, object]:
+        status = {"vendor": "acme", "cost": {"least": 0.5, "most": 2.0}}
+        told = {**status, "id": id} if id else status
+        return {
+            "kind": "ModelDeployment",
+            "metadata": {"name": name},
+            "spec": spec,
+            "status": told,
+        }
+
+    metrics.watch(
+        state(
+            model("a"),
+            model("b"),
+            model("another replica's"),
+            model("c", policy="Observe"),
+            model("d", id=None),
+            {"kind": "Budget", "metadata": {"name": "all"}, "spec": {"hourly": 3}},
+        )
+    )
+    labels = {"kind": "ModelDeployment", "vendor": "acme", "namespace": "team", "currency": "USD"}
+    value = metrics.registry.get_sample_value
+    assert value("auterity_cost_per_hour", {**labels, "bound": "most"}) == 4.0
+    assert value("auterity_cost_per_hour", {**labels, "bound": "least"}) == 1.0
+    limit = {"namespace": "team", "budget": "all", "currency": "USD"}
+    assert value("auterity_cost_limit_per_hour", limit) == 3.0
+
+
 def test_a_connection_that_is_no_more_has_no_series():
     metrics = Metrics()
     for number in range(100):
