@@ -9,14 +9,14 @@ from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from auterity.api import GROUP, VERSION
 from auterity.api.kinds import PLURALS
-from auterity.runtime.kube import login
+from auterity.runtime.echoes import Login
 from auterity.runtime.operator import Operator
 
 
 def registry(operator: Operator) -> kopf.OperatorRegistry:
     """Kopf's registry for one operator; nothing is registered globally."""
     found = kopf.OperatorRegistry()
-    kopf.on.login(registry=found, id="login")(_login)
+    kopf.on.login(registry=found, id="login")(Login(operator.store.knows).login)
     kopf.on.startup(registry=found, id="settings")(_settings)
 
     async def observe(event: kopf.RawEvent, **_: Any) -> None:
@@ -41,10 +41,6 @@ class NoMemories(ResourceMemories):
         return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
-async def _login(**kwargs: Any) -> kopf.ConnectionInfo:
-    return login(**kwargs)
-
-
 async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False
     # Not ours: Kopf drops its own finalizer from every object that none of its handlers keeps.
@@ -56,9 +52,8 @@ async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.client_timeout = 270
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 60
-    # Long enough that the status which a visit writes is told to the task that told of the object:
-    # to end it and to start another costs more than to keep it.
-    settings.queueing.idle_timeout = 4.0
+    # Of a new object nothing more is told soon, since echoes are left out: its task need not stay.
+    settings.queueing.idle_timeout = 1.0
     # Else it asks for rights that we do not have, and waits a minute for them: to list namespaces
     # (with --namespace), and to watch for new CRDs.
     settings.scanning.disabled = True

@@ -42,6 +42,16 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo:
     return found
 
 
+def session(info: kopf.ConnectionInfo, *, limit: int = 0, **more: Any) -> aiohttp.ClientSession:
+    """An HTTP session with these credentials; of so many connections at most, if not 0."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=info.as_ssl_context(), limit=limit),
+        headers=info.as_http_headers(),
+        proxy=info.proxy_url,
+        **more,
+    )
+
+
 class Kube:
     """Calls to the API server. Raises KubeError for its refusals, ClusterUnavailable otherwise."""
 
@@ -166,12 +176,7 @@ class Kube:
         if self._session is None:
             info = self._login()
             self._server = info.server.rstrip("/")
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=info.as_ssl_context(), limit=CONNECTIONS),
-                headers=info.as_http_headers(),
-                proxy=info.proxy_url,
-                timeout=TIMEOUT,
-            )
+            self._session = session(info, limit=CONNECTIONS, timeout=TIMEOUT)
         return self._session
 
 

@@ -33,7 +33,7 @@ def trimmed(raw: Mapping[str, Any]) -> Subject:
     """What the engine looks at; no managedFields, no copies of what was last applied."""
     meta = raw["metadata"]
     return Subject(
-        key=Key(raw["kind"], meta.get("namespace") or "", meta["name"]),
+        key=_key(raw),
         uid=meta["uid"],
         generation=meta.get("generation", 1),
         resource_version=meta["resourceVersion"],
@@ -47,6 +47,11 @@ def trimmed(raw: Mapping[str, Any]) -> Subject:
         spec=raw.get("spec") or {},
         status=raw.get("status") or {},
     )
+
+
+def _key(raw: Mapping[str, Any]) -> Key:
+    meta = raw["metadata"]
+    return Key(raw["kind"], meta.get("namespace") or "", meta["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,16 @@ class Store:
     def users(self, connection: Key) -> list[Key]:
         """The integrations that refer to a connection."""
         return list(self._users.of(connection))
+
+    def knows(self, raw: Mapping[str, Any]) -> bool:
+        """Whether `put` would change nothing: the object is known as it is told, or newer."""
+        meta = raw["metadata"]
+        known = self._subjects.get(_key(raw))
+        return (
+            known is not None
+            and known.uid == meta["uid"]
+            and int(meta["resourceVersion"]) <= int(known.resource_version)
+        )
 
     def put(self, raw: Mapping[str, Any]) -> Put:
         """Take in an object as the API server tells it; older news than known changes nothing."""

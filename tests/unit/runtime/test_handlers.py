@@ -13,6 +13,7 @@ from auterity.api.annotations import FINALIZER
 from auterity.runtime import app
 from auterity.runtime.handlers import NoMemories, _settings
 from auterity.runtime.operator import Operator, Options
+from auterity.runtime.store import Store
 
 
 async def test_kopf_leaves_objects_alone_and_never_gives_up():
@@ -43,7 +44,9 @@ async def test_kopf_is_started_without_memories(monkeypatch: pytest.MonkeyPatch)
         return []
 
     monkeypatch.setattr(kopf, "spawn_tasks", spawn_tasks)
-    await app._watches(cast("Operator", SimpleNamespace(kinds=[], options=Options())))
+    await app._watches(
+        cast("Operator", SimpleNamespace(kinds=[], options=Options(), store=Store()))
+    )
     assert isinstance(given["memories"], NoMemories)
 
 
@@ -52,7 +55,7 @@ async def test_the_user_needs_no_name(monkeypatch: pytest.MonkeyPatch):
         raise KeyError("getpwuid(): uid not found: 65532")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    operator = cast("Operator", SimpleNamespace(kinds=[], options=Options()))
+    operator = cast("Operator", SimpleNamespace(kinds=[], options=Options(), store=Store()))
     tasks = await app._watches(operator)
     for task in tasks:
         task.cancel()
