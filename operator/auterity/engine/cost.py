@@ -94,18 +94,18 @@ async def permit(visit: Visit, declared: Declared, want: Priced) -> Verdict | No
     Asked for is only what costs more than what was granted before: what runs is left. A grant is
     seen by all visits of this process at once, and saved before anything is done for it.
     """
-    if (visit.status.get("cost") or {}).get("basis") == ENDED:
+    if visit.status.get("completed") or (visit.status.get("cost") or {}).get("basis") == ENDED:
         return None
     assert visit.opened is not None  # noqa: S101 - the connection was looked up for it
     found = estimate(declared.provider, want, visit.engine.prices, visit.opened.region)
     namespace = visit.subject.key.namespace
     budgets = budgets_of(visit.cluster, namespace)
-    started = declared.kind.runs_once and "id" in visit.status
-    if (want.budget is None and not budgets) or visit.observes or started:
+    if (want.budget is None and not budgets) or visit.observes:
         _show(visit, found)
         return None
     exceeded = list(_exceeded(visit, declared, want, found, budgets))
-    rises = asks_for_more(visit.subject, found)
+    started = declared.kind.runs_once and "id" in visit.status
+    rises = not started and asks_for_more(visit.subject, found)
     if rises and any(one.refuses for one in exceeded):
         # What runs is told of budgets when it is looked at again; this waits for room.
         visit.references.waits.add(Waits(BUDGET, namespace))
@@ -123,6 +123,7 @@ async def permit(visit: Visit, declared: Declared, want: Priced) -> Verdict | No
 
 def end(visit: Visit) -> None:
     """A run has ended: it costs nothing any more."""
+    visit.remark = None
     if "cost" in visit.status:
         told = Cost(least=0.0, most=0.0, basis=ENDED, generation=visit.generation)
         visit.status["cost"] = by_alias(told)
