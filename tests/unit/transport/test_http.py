@@ -1,13 +1,16 @@
 """The one door to HTTP: what each answer means, and what is repeated."""
 
+import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -301,3 +304,146 @@ async def test_a_vendor_with_ways_of_its_own_decides_what_concerns_all():
         await sent(lambda _: httpx.Response(403, json={"message": "quota"}), concerns_all=concerns)
     found = await sent(lambda _: httpx.Response(500, json={}), concerns_all=concerns)
     assert found.status == 500
+
+
+@dataclass
+class Vendor:
+    """On a socket, since only there it shows what is sent."""
+
+    url: str = ""
+    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[web.Response | None] = field(default_factory=list)
+    """None: the connection is dropped."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.seen.append((request.method, request.raw_path, headers, await request.read()))
+        answer = self.answers.pop(0) if self.answers else web.json_response({"n": 1})
+        if answer is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        return answer
+
+
+@pytest.fixture
+async def vendor(unused_tcp_port: int) -> AsyncIterator[Vendor]:
+    found = Vendor(f"http://127.0.0.1:{unused_tcp_port}/api/")
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", found.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    yield found
+    await runner.cleanup()
+
+
+@pytest.fixture(params=["past httpx", "by httpx"])
+async def client(vendor: Vendor, request: pytest.FixtureRequest) -> AsyncIterator[http.Client]:
+    """Either way to a vendor; a hook has a say in what httpx does."""
+
+    async def look(_: object) -> None:
+        pass
+
+    async with http.client(vendor.url, {"Authorization": "Bearer token"}) as found:
+        assert isinstance(found, http.Client)
+        if request.param == "by httpx":
+            found.event_hooks = {"request": [look]}
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "parts"),
+    [
+        ("GET", "/things/a-b_c.d~e", {}),
+        ("GET", "/things/a%2Fb%20c?after=x&n=1,2:3@4", {}),
+        ("GET", "/things/ä b", {}),
+        ("GET", "/things", {"params": {"after": "x y"}}),
+        ("HEAD", "/things", {}),
+        ("DELETE", "/things/a", {}),
+        ("POST", "/things", {}),
+        ("POST", "/things", {"json": None}),
+        ("POST", "/things", {"json": {}}),
+        ("POST", "/things", {"json": {"name": "ä", "size": 2**70, "none": None, "in": [1.5]}}),
+        ("PATCH", "/things", {"json": {"a": 1}, "headers": {"If-Match": "e"}}),
+        ("PUT", "/things", {"content": b"raw"}),
+    ],
+    ids=repr,
+)
+async def test_what_is_sent_does_not_depend_on_the_way(
+    vendor: Vendor, method: str, path: str, parts: dict[str, Any]
+):
+    async def look(_: object) -> None:
+        pass
+
+    async with http.client(vendor.url, {"Authorization": "Bearer token"}) as client:
+        found = await http.send(door(), client, method, path, **parts)
+        client.event_hooks = {"request": [look]}
+        assert (await http.send(door(), client, method, path, **parts)).body == found.body
+    past, by = vendor.seen
+    assert past == by
+
+
+async def test_a_header_that_is_set_later_is_sent(vendor: Vendor, client: http.Client):
+    await http.send(door(), client, "GET", "/things")
+    client.headers["x-version"] = "2"
+    await http.send(door(), client, "GET", "/things")
+    assert [seen[2].get("x-version") for seen in vendor.seen] == [None, "2"]
+
+
+async def test_what_is_compressed_is_read(vendor: Vendor, client: http.Client):
+    vendor.answers = [
+        web.Response(
+            body=gzip.compress(b'{"n": 2}'),
+            headers={"content-encoding": "gzip", "content-type": "application/json"},
+        )
+    ]
+    assert (await http.send(door(), client, "GET", "/things")).body == {"n": 2}
+
+
+async def test_text_is_read_in_its_charset(vendor: Vendor, client: http.Client):
+    vendor.answers = [
+        web.Response(body="schön".encode("latin-1"), content_type="text/plain", charset="latin-1")
+    ]
+    assert (await http.send(door(), client, "GET", "/things")).body == "schön"
+
+
+async def test_nothing_is_sent_where_a_redirect_leads(vendor: Vendor, client: http.Client):
+    vendor.answers = [web.Response(status=302, headers={"location": "/elsewhere"})]
+    assert (await http.send(door(), client, "GET", "/things")).status == 302
+    assert len(vendor.seen) == 1
+
+
+async def test_a_connection_dropped_under_a_read_is_opened_once_more(
+    vendor: Vendor, client: http.Client
+):
+    vendor.answers = [None]
+    assert (await http.send(door(), client, "GET", "/things")).body == {"n": 1}
+    vendor.answers = [None] * 4
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await http.send(door(), client, "GET", "/things")
+    vendor.answers = [None]
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await http.send(door(), client, "POST", "/things", json={})
+
+
+async def test_a_vendor_that_does_not_listen_cannot_be_reached(
+    vendor: Vendor, client: http.Client, unused_tcp_port_factory: Callable[[], int]
+):
+    client.base_url = f"http://127.0.0.1:{unused_tcp_port_factory()}"
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1 cannot be reached"):
+        await http.send(door(), client, "POST", "/things", json={})
+    assert vendor.seen == []
+
+
+async def test_an_address_that_is_refused_is_not_connected_to(
+    vendor: Vendor, client: http.Client, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(host: str) -> None:
+        raise Rejected(f"{host} is refused")
+
+    monkeypatch.setattr(http, "refuse_host", refuse)
+    client.base_url = vendor.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(Rejected, match="is refused"):
+        await http.send(door(), client, "GET", "/things")
+    assert vendor.seen == []
