@@ -188,6 +188,7 @@ class Recorder:
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
     probes: list[bool] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
     changes: list[ChangeRecord] = field(default_factory=list)
 
     def called(self, vendor: str, method: str, status: str, seconds: float) -> None:
@@ -204,6 +205,9 @@ class Recorder:
 
     def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
         self.probes.append(passed)
+
+    def checked(self, kind: str, vendor: str, verdict: str) -> None:
+        self.checks.append(verdict)
 
     def write(self, record: ChangeRecord) -> None:
         self.changes.append(record)

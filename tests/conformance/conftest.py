@@ -48,6 +48,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = VENDORS
         if metafunc.module.__name__.endswith("test_rollouts"):
             chosen = {name: cls for name, cls in VENDORS.items() if cls.provider.revisions}
+        if metafunc.module.__name__.endswith("test_checks"):
+            chosen = {name: cls for name, cls in VENDORS.items() if cls.provider.measures}
+        for mark in metafunc.definition.iter_markers("vendors"):
+            chosen = {name: cls for name, cls in chosen.items() if mark.kwargs["that"](cls)}
         metafunc.parametrize("vendor_class", chosen.values(), ids=list(chosen))
 
 

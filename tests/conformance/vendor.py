@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from auterity.engine.calls import reads
 from auterity.engine.contract import Provider, SecretStore
+from tests.conformance.meter import Meter
 
 JSON = dict[str, Any]
 
@@ -67,6 +68,8 @@ class Vendor(ABC):
     def __init__(self) -> None:
         self.slow = False
         self.url: str | None = None
+        self.meter = Meter()
+        """What the vendor's monitoring tells, if the provider `measures`."""
 
     @property
     def violations(self) -> Sequence[object]:

@@ -168,6 +168,30 @@ ROLLOUT_REFUSALS: list[tuple[JSON, str]] = [
     ),
     ({"steps": [{"weight": 5}]}, "steps: Invalid value: steps are for strategy Canary only"),
     ({"preview": "5m"}, "preview: Invalid value: preview is for strategy BlueGreen only"),
+    (
+        {"checks": [{"metric": "ErrorRate", "max": 1}]},
+        "checks: Invalid value: checks are for strategies Canary and BlueGreen",
+    ),
+    (
+        {"strategy": "BlueGreen", "checks": [{"metric": "LatencyP95", "maxIncrease": 20}]},
+        "checks: Invalid value: checks: with BlueGreen, where two never share the traffic, each",
+    ),
+    (
+        {"strategy": "BlueGreen", "checks": [{"metric": "ErrorRate"}]},
+        "checks[0]: Invalid value: a check needs max, maxIncrease, or both",
+    ),
+    (
+        {"strategy": "BlueGreen", "checks": [{"metric": "ErrorRate", "max": 101}]},
+        "checks[0].max: Invalid value: max: a rate is in percent, and never more than 100",
+    ),
+    (
+        {"strategy": "BlueGreen", "checks": [{"metric": "ErrorRate", "max": n} for n in (1, 2)]},
+        'checks[1]: Duplicate value: {"metric":"ErrorRate"}',
+    ),
+    (
+        {"strategy": "BlueGreen", "checks": [{"metric": "Throughput", "max": 1}]},
+        'checks[0].metric: Unsupported value: "Throughput"',
+    ),
     ({"promotion": "Probe"}, "promotion: Invalid value: rollout.promotion: Probe needs spec.probe"),
 ]
 

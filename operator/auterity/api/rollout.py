@@ -11,6 +11,10 @@ from auterity.api.fields import ENGINE, Duration, Keyed, Model, Rule, Text
 
 UNTIL_APPROVED: Final = "UntilApproved"
 MOST_STEPS: Final = 20
+MOST_CHECKS: Final = 8
+ALL: Final = 100
+RATE: Final = "Rate"
+"""What the names of metrics end in that are percents of the requests."""
 LONGEST_CONTENT: Final = 8192
 """Longest revision that the status remembers; a longer one cannot be rolled back to."""
 
@@ -36,6 +40,60 @@ class Promotion(StrEnum):
     AUTOMATIC = "Automatic"
     APPROVAL = "Approval"
     PROBE = "Probe"
+
+
+class Metric(StrEnum):
+    """What the vendor's own monitoring tells of a revision."""
+
+    ERROR_RATE = "ErrorRate"
+    """Percent of the requests that were answered with a status of 500 or more."""
+    CLIENT_ERROR_RATE = "ClientErrorRate"
+    """Percent of the requests that were answered with a status of 400 to 499."""
+    LATENCY_P50 = "LatencyP50"
+    """Milliseconds within which half of the requests were answered."""
+    LATENCY_P90 = "LatencyP90"
+    LATENCY_P95 = "LatencyP95"
+    LATENCY_P99 = "LatencyP99"
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is in percent of the requests; else it is in milliseconds."""
+        return self.value.endswith(RATE)
+
+
+class Check(Model):
+    """A figure of the vendor's own monitoring that a new revision has to keep to."""
+
+    rules = (
+        Rule(
+            "has(self.max) || has(self.maxIncrease)",
+            "a check needs max, maxIncrease, or both",
+        ),
+        Rule(
+            f"!self.metric.endsWith('{RATE}') || !has(self.max) || self.max <= {ALL}.0",
+            f"max: a rate is in percent, and never more than {ALL}",
+            ".max",
+        ),
+    )
+
+    metric: Metric
+    """What is measured. ErrorRate: percent of the requests that were answered with a status of 500
+    or more. ClientErrorRate: of 400 to 499. LatencyP50, LatencyP90, LatencyP95, LatencyP99:
+    milliseconds within which so many percent of the requests were answered, as the vendor measures
+    them. Not every vendor tells each of them: see its page."""
+    max: Annotated[float, Field(ge=0, le=86_400_000)] | None = None
+    """At most this much: percent for a rate, milliseconds for a latency."""
+    max_increase: Annotated[float, Field(ge=0, le=100_000)] | None = None
+    """At most so much more than the revision that served before, in the same time: percentage
+    points for a rate, percent for a latency. Asked at steps where both get traffic."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.max is None and self.max_increase is None:
+            raise ValueError("a check needs max, maxIncrease, or both")
+        if self.metric.is_rate and (self.max or 0) > ALL:
+            raise ValueError(f"max: a rate is in percent, and never more than {ALL}")
+        return self
 
 
 class CanaryStep(Model):
@@ -73,6 +131,16 @@ class Rollout(Model):
             "preview is for strategy BlueGreen only",
             ".preview",
         ),
+        Rule(
+            "self.strategy != 'Rolling' || !has(self.checks)",
+            "checks are for strategies Canary and BlueGreen",
+            ".checks",
+        ),
+        Rule(
+            "self.strategy != 'BlueGreen' || !has(self.checks) || self.checks.all(c, has(c.max))",
+            "checks: with BlueGreen, where two never share the traffic, each needs max",
+            ".checks",
+        ),
     )
 
     strategy: Strategy = Strategy.ROLLING
@@ -86,13 +154,30 @@ class Rollout(Model):
     UntilApproved."""
     keep_old: Duration | None = None
     """How long the old revision is kept after all traffic has moved, to go back to it at once if
-    the probe fails. Not at all if left out; a Rolling that the vendor does itself ignores it."""
+    the probe or a check fails. Not at all if left out, or until the checks have passed; a Rolling
+    that the vendor does itself ignores it."""
     promotion: Promotion = Promotion.AUTOMATIC
     """What moving all of the traffic needs besides the pauses. Automatic: nothing. Approval: that
-    the plan in status is approved. Probe: that spec.probe has passed at every step."""
+    the plan in status is approved. Probe: that spec.probe has passed at every step. Checks gate it
+    in any case."""
+    checks: Annotated[
+        list[Check] | None, Keyed("metric"), Field(min_length=1, max_length=MOST_CHECKS)
+    ] = None
+    """What the vendor's own monitoring has to say of the new revision, with any promotion: at every
+    step with traffic, the last one included, before it is left. Where autoRollback is on, a check
+    that fails goes back: rates as soon as there are enough requests, latencies once the window is
+    full."""
+    window: Duration = "5m"
+    """The time that checks are about, in whole minutes: a step is left when they have passed over
+    the last so many minutes of it. So it takes at least as long, and a few minutes more until the
+    vendor tells them."""
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """With fewer requests in the window, checks say nothing: the step is not left, nor gone back
+    from."""
     auto_rollback: bool = True
-    """Go back to the revision that served before if the new one fails, or its probe does. The same
-    revision is not tried again until the spec changes. If false, the rollout stops where it is."""
+    """Go back to the revision that served before if the new one fails, or its probe or a check
+    does. The same revision is not tried again until the spec changes. If false, the rollout stops
+    where it is."""
     revision_history_limit: Annotated[int, Field(ge=0, le=10)] = 3
     """How many earlier revisions are remembered in status, to go back to by rollbackTo."""
     rollback_to: RevisionName | None = None
@@ -107,6 +192,19 @@ class Rollout(Model):
             raise ValueError("steps: the weight must grow from step to step")
         if self.preview is not None and self.strategy is not Strategy.BLUE_GREEN:
             raise ValueError("preview is for strategy BlueGreen only")
+        return self
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        metrics = [one.metric for one in self.checks or ()]
+        if metrics and self.strategy is Strategy.ROLLING:
+            raise ValueError("checks are for strategies Canary and BlueGreen")
+        if len(set(metrics)) < len(metrics):
+            raise ValueError("checks: each metric can be checked once")
+        if self.strategy is Strategy.BLUE_GREEN and any(c.max is None for c in self.checks or ()):
+            raise ValueError(
+                "checks: with BlueGreen, where two never share the traffic, each needs max"
+            )
         return self
 
 
@@ -203,11 +301,45 @@ class FailedRevision(Model):
     """Why."""
 
 
+class MeasuredFigure(Model):
+    """What a check has found."""
+
+    metric: Metric
+    """What was measured."""
+    value: float
+    """Of the new revision: percent for a rate, milliseconds for a latency."""
+    stable: float | None = None
+    """Of the revision that served before, if it was compared with."""
+
+
+class ChecksStatus(Model):
+    """What the checks of a rollout have said last."""
+
+    verdict: Literal["Passing", "Failing"]
+    """Whether the step may be left."""
+    message: Annotated[str, Field(max_length=512)] = ""
+    """What is wrong."""
+    weight: int
+    """Percent of the traffic that it had."""
+    requests: int
+    """How many requests it is about."""
+    figures: Annotated[list[MeasuredFigure], Keyed("metric"), Field(max_length=MOST_CHECKS)] = (
+        Field(default_factory=list)
+    )
+    """What was measured when the verdict was found."""
+
+
 class RolloutStatus(Model):
     """Where a rollout stands."""
 
     phase: Literal[
-        "Progressing", "Paused", "AwaitingApproval", "RollingBack", "RolledBack", "Complete"
+        "Progressing",
+        "Paused",
+        "Measuring",
+        "AwaitingApproval",
+        "RollingBack",
+        "RolledBack",
+        "Complete",
     ]
     """What it is doing."""
     revision: RevisionName
@@ -222,6 +354,9 @@ class RolloutStatus(Model):
     """When it reached the step; not there on the way to it."""
     failed: FailedRevision | None = None
     """The revision that was gone back from."""
+    checks: ChecksStatus | None = None
+    """What its checks have said at the step that it is at, or at the last one; not there until
+    they have said something."""
     revisions: Annotated[list[RevisionStatus], Keyed("name"), Field(max_length=32)] = Field(
         default_factory=list
     )

@@ -84,6 +84,9 @@ class Observer(CallObserver, Protocol):
     def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
         """A probe was answered, or not."""
 
+    def checked(self, kind: str, vendor: str, verdict: str) -> None:
+        """The checks of a rollout were asked: Passing, Unsure or Failing."""
+
 
 class ChangeLog(Protocol):
     """Keeps a record of every change made at a vendor."""

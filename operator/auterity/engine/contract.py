@@ -7,6 +7,7 @@ or reads Secrets: the engine does. Failures are those of `errors.py`, raised by 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 
 from auterity.api.connection import ConnectionParams
 from auterity.api.fields import Params, alias_of
-from auterity.api.rollout import Probe
+from auterity.api.rollout import Metric, Probe
 from auterity.engine.calls import Door
 from auterity.engine.errors import Rejected
 
@@ -93,6 +94,25 @@ class Answer:
     """HTTP status, or the one that comes nearest."""
     body: str = ""
     """The body as text; more than 64 KiB of it is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time that something is measured over: from its start to just before its end, in UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a vendor's monitoring tells of a revision."""
+
+    requests: float = 0
+    """How many requests it has answered, failures included."""
+    values: Mapping[Metric, float] = field(default_factory=dict)
+    """By metric: percent of the requests for a rate, milliseconds for a latency. What the vendor
+    does not tell, or not yet, is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +235,13 @@ class Provider(ABC, Generic[P, S]):
     is). Strategy Rolling then uses it, since it is shorter than three steps of ours."""
     probes: ClassVar[bool] = False
     """Whether `probe` is implemented."""
+    measures: ClassVar[frozenset[Metric]] = frozenset()
+    """If `revisions`: what `measure` can tell of each of them. Checks of anything else are
+    refused."""
+    measured_every: ClassVar[float] = 60.0
+    """Seconds that one figure of the vendor's is about: spans begin and end at multiples of it."""
+    measured_after: ClassVar[float] = 120.0
+    """Seconds after which the vendor tells figures whole: no span ends later than that ago."""
     publishes: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Every output that it may tell, and what it is: `Observed.outputs`, and `Observed.secrets`.
     A part in angle brackets stands for a name, as in `<application>.clientId`."""
@@ -338,5 +365,15 @@ class Provider(ABC, Generic[P, S]):
         Whatever the model or function answers is an Answer, refusals and its own failures
         included; raises what `errors.py` has only where the vendor itself is in the way. Where a
         revision cannot be addressed by itself, the answer is whoever's the traffic reaches.
+        """
+        raise NotImplementedError
+
+    async def measure(
+        self, id: str, revision: str, metrics: frozenset[Metric], span: Span
+    ) -> Measured:
+        """What the vendor's own monitoring tells of the requests that a revision has answered.
+
+        Reads only, and little: it is asked again and again while a rollout waits. Of a revision
+        that has answered nothing, or that is not there, it tells no requests.
         """
         raise NotImplementedError

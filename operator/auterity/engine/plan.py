@@ -27,6 +27,7 @@ from auterity.engine.contract import SecretStore
 from auterity.engine.declared import Providers
 from auterity.engine.errors import Rejected
 from auterity.engine.listings import Listings
+from auterity.engine.measure import NoMeasures
 from auterity.engine.prices import Prices
 from auterity.engine.probe import NoProbes
 from auterity.engine.subject import JSON, Key, SecretData, Subject
@@ -106,6 +107,9 @@ class NoObserver:
         """See Observer."""
 
     def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
+        """Nobody counts."""
+
+    def checked(self, kind: str, vendor: str, verdict: str) -> None:
         """Nobody counts."""
 
 
@@ -235,6 +239,7 @@ class Planner:
             changes=self._stopped,
             probes=NoProbes(),
             prices=prices or Prices(),
+            measures=NoMeasures(),
         )
 
     async def close(self) -> None:

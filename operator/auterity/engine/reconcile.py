@@ -52,6 +52,7 @@ async def visit(engine: Engine, subject: Subject, *, urgent: bool = True) -> Ver
         trail.reset(here)
         if verdict.gone:
             engine.probes.forget(subject.uid)
+            engine.measures.forget(subject.uid)
         vendor = declaration.vendor_of(subject.key.kind, subject.spec, engine.providers)
         engine.observer.visited(
             subject.key.kind, vendor or "none", verdict.outcome, monotonic() - start

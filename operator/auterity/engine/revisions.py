@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final, cast
@@ -13,8 +14,10 @@ from auterity.api.common import DriftPolicy, by_alias
 from auterity.api.fields import ENGINE, GOVERNS, UNVERSIONED, alias_of, marked
 from auterity.api.rollout import (
     LONGEST_CONTENT,
+    ChecksStatus,
     EarlierRevision,
     FailedRevision,
+    MeasuredFigure,
     ProbeStatus,
     Revisioned,
     RevisionStatus,
@@ -26,6 +29,7 @@ from auterity.engine.conditions import Reason
 from auterity.engine.contract import Observed, Phase, Provider, Revision
 from auterity.engine.drift import Difference, Memory, compare, digest, fingerprints
 from auterity.engine.errors import Rejected
+from auterity.engine.measure import Findings, Place
 from auterity.engine.probe import Health
 from auterity.engine.probe import Verdict as ProbeVerdict
 from auterity.engine.verdict import Again, Verdict
@@ -73,6 +77,24 @@ def unsupported(provider: type[Provider[Any, Any]], want: Revisioned) -> Iterato
         )
     if want.probe is not None and not provider.probes:
         yield f"spec.probe: there is no way to send a request through {vendor}"
+    yield from _unmeasured(provider, want)
+
+
+def _unmeasured(provider: type[Provider[Any, Any]], want: Revisioned) -> Iterator[str]:
+    vendor, told = provider.vendor, sorted(provider.measures)
+    checks = want.rollout.checks or []
+    if checks and not told:
+        yield (
+            f"spec.rollout.checks: {vendor} tells no figures of single revisions, so checks are "
+            "not possible there" + ("; spec.probe is" if provider.probes else "")
+        )
+        return
+    for check in checks:
+        if check.metric not in told:
+            yield (
+                f"spec.rollout.checks: {vendor} does not tell {check.metric} of a revision; it "
+                f"tells {', '.join(told)}"
+            )
 
 
 class Revisions:
@@ -293,27 +315,35 @@ class Revisions:
         assert position is not None  # noqa: S101 - a gate is a place on the way
         where = f"{target} has {gate.stage.weight} % of the traffic"
         health = await self._ask(observed.id, (position.step,), target) if probe else None
-        if health is not None and health.verdict is ProbeVerdict.FAILING:
-            return await self._broken(
-                observed,
-                target,
-                f"its probe fails: {health.message}",
-                back=self._way_back(observed),
-            )
         if health is not None and health.verdict is ProbeVerdict.UNSURE:
             return await self._rolling(f"{where}; its probe is asked again", after=health.due)
+        problem, found = "", None
+        if health is not None and health.verdict is ProbeVerdict.FAILING:
+            problem = f"its probe fails: {health.message}"
+        elif (found := await self._measure(gate, observed, target)) is not None:
+            failing = found.verdict is ProbeVerdict.FAILING
+            problem = f"its checks fail: {found.message}" if failing else ""
+        if problem:
+            return await self._broken(observed, target, problem, back=self._way_back(observed))
+        due = min([one.due for one in (health, found) if one is not None], default=None)
         if gate.left > timedelta():
             self._set_phase("Paused")
             after = gate.left.total_seconds()
             return await self.visit.settle(
                 Reason.ROLLING_OUT,
                 f"{where}, and stays at that for {_span(gate.stage.pause)}",
-                after=after if health is None else min(after, health.due),
+                after=after if due is None else min(after, due),
+            )
+        if found is not None and found.verdict is ProbeVerdict.UNSURE:
+            self._set_phase("Measuring")
+            return await self.visit.settle(
+                Reason.ROLLING_OUT,
+                f"{where}, and its checks have no verdict: {found.message}",
+                after=due,
             )
         if gate.stage.approval and not self._approved(gate, observed, target):
             self._set_phase("AwaitingApproval")
-            if health is not None:
-                self.visit.sooner = health.due
+            self.visit.sooner = due
             return await self.visit.await_approval()
         return await self._act(gate.onward, observed, target)
 
@@ -361,6 +391,9 @@ class Revisions:
     async def _move(self, position: rollout.Position, observed: Observed[Any]) -> None:
         """Decide, for good: known to whoever comes after a crash."""
         before, self.position = self.position, position
+        if self.told is not None and position.step is not None and position.since is None:
+            # What the checks said was about another step.
+            self.told.checks = None
         self.show(observed)
         await self.visit.save()
         if position.step == 0 and position.since is None and position.failed is None:
@@ -440,6 +473,60 @@ class Revisions:
             )
         return health
 
+    # The checks
+
+    async def _measure(
+        self, gate: rollout.Gate, observed: Observed[Any], target: str
+    ) -> Findings | None:
+        """What the checks say of this step; None if there is nothing to check."""
+        position, weight = self.position, gate.stage.weight
+        assert position is not None  # noqa: S101 - a gate is a place on the way
+        assert position.since is not None  # noqa: S101 - it was reached
+        if not self.rules.checks or not weight:
+            return None
+        stable = position.stable if weight < rollout.ALL else None
+        found, asked = await self.visit.engine.measures.ask(
+            self.visit.subject.uid,
+            self.provider,
+            observed.id,
+            self.rules,
+            Place(target, stable, position.since),
+            datetime.fromisoformat(self.visit.cluster.now()),
+        )
+        if asked:
+            self.visit.engine.observer.checked(
+                self.visit.subject.key.kind, self.vendor, found.verdict.name.capitalize()
+            )
+        return self._remembered(found, weight)
+
+    def _remembered(self, found: Findings, weight: int) -> Findings:
+        """With what was said at this step before: silence takes nothing of it back."""
+        told = self.told.checks if self.told else None
+        if told is not None and found.verdict is ProbeVerdict.UNSURE:
+            return replace(found, verdict=_verdict(told.verdict), message=told.message)
+        verdict = found.verdict.name.capitalize()
+        if self.told is None or found.verdict is ProbeVerdict.UNSURE or not found.figures:
+            return found
+        if told is not None and told.verdict == verdict:
+            # The same text as long as the same is wrong.
+            return replace(found, message=told.message)
+        self.told.checks = ChecksStatus(
+            verdict=cast("Any", verdict),
+            message=found.message[:512],
+            weight=weight,
+            requests=found.requests,
+            figures=[
+                MeasuredFigure(
+                    metric=one.metric,
+                    value=round(one.value, 3),
+                    stable=None if one.stable is None else round(one.stable, 3),
+                )
+                for one in found.figures
+            ],
+        )
+        self.visit.status["rollout"] = by_alias(self.told)
+        return found
+
     # What the status tells
 
     def show(self, observed: Observed[Any]) -> None:
@@ -460,6 +547,7 @@ class Revisions:
             step=position.step,
             since=position.since.strftime("%Y-%m-%dT%H:%M:%SZ") if position.since else None,
             failed=failed,
+            checks=self.told.checks if self.told else None,
             revisions=[
                 RevisionStatus(name=one.name[:63], weight=one.weight, phase=str(one.phase))
                 for one in sorted(observed.revisions, key=lambda r: r.name)[:32]
@@ -531,6 +619,10 @@ class Revisions:
         )
         content = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return content if len(content) <= LONGEST_CONTENT else ""
+
+
+def _verdict(told: str) -> ProbeVerdict:
+    return ProbeVerdict.PASSING if told == "Passing" else ProbeVerdict.FAILING
 
 
 def _position(told: RolloutStatus | None) -> rollout.Position | None:

@@ -23,6 +23,7 @@ from auterity.engine.drift import Difference, digest
 from auterity.engine.errors import Failure
 from auterity.engine.expiry import Expiry
 from auterity.engine.listings import Listings
+from auterity.engine.measure import Measures
 from auterity.engine.prices import Prices
 from auterity.engine.probe import Probes
 from auterity.engine.redaction import hide
@@ -49,6 +50,7 @@ class Engine:
     probes: Probes = field(default_factory=Probes)
     prices: Prices = field(default_factory=Prices)
     grants: Grants = field(default_factory=Grants)
+    measures: Measures = field(default_factory=Measures)
 
 
 class Visit:

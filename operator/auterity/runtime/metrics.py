@@ -90,6 +90,12 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self._checks = PrometheusCounter(
+            "auterity_rollout_checks_total",
+            "Times that the checks of a rollout were asked, by verdict.",
+            ["kind", "vendor", "verdict"],
+            registry=self.registry,
+        )
         self._writes = PrometheusCounter(
             "auterity_api_writes_total",
             "Writes to the Kubernetes API.",
@@ -118,6 +124,9 @@ class Metrics:
     def probed(self, kind: str, vendor: str, seconds: float, *, passed: bool) -> None:
         self._probes.labels(kind, vendor, "passed" if passed else "failed").inc()
         self._probe_seconds.labels(kind, vendor).observe(seconds)
+
+    def checked(self, kind: str, vendor: str, verdict: str) -> None:
+        self._checks.labels(kind, vendor, verdict).inc()
 
     def wrote(self, verb: str, resource: str) -> None:
         """A write to the Kubernetes API."""

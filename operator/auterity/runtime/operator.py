@@ -193,6 +193,7 @@ class Operator:
             return
         self.schedule.discard(key)
         self.engine.probes.forget(gone.uid)
+        self.engine.measures.forget(gone.uid)
         self.cluster.forget(gone.uid)
         if key.kind in CONNECTIONS:
             # Its visits, which close it, may be another replica's.

@@ -7,19 +7,22 @@ from typing import Annotated, Any, ClassVar
 from auterity.api.connection import RateLimit
 from auterity.api.fields import SHARED, UNVERSIONED, SecretValue, TextMap
 from auterity.api.model_deployment import EnvironmentVariable, ModelDeployment, ModelSource, Scaling
-from auterity.api.rollout import Probe
+from auterity.api.rollout import Metric, Probe
 from auterity.engine.contract import (
     Access,
     Answer,
     Connector,
     Identity,
+    Measured,
     Observed,
     Phase,
     Provider,
     Revision,
     Session,
+    Span,
 )
 from auterity.engine.errors import Conflict, Rejected, Unauthorized
+from tests.conformance.meter import PERCENTILES, Meter, minutes
 from tests.conformance.vendor import JSON, Edit, Vendor
 
 TOKEN = "token-Fl83kdmal0"
@@ -72,6 +75,7 @@ class Sea:
     """Status that an image answers probes with; 200 if not here."""
     lowest_serving: int = 100
     """The least share of the traffic that went to ready revisions since one was first ready."""
+    meter: Meter = field(default_factory=Meter)
     watch: bool = True
     problems: list[str] = field(default_factory=list)
     """Traffic that was sent where nothing answers, and the like."""
@@ -125,6 +129,7 @@ class FleetDeployment(Provider[FleetParams, FleetSession]):
     params, connection = FleetParams, FleetConnection
     revisions = True
     probes = True
+    measures = frozenset(Metric) - {Metric.LATENCY_P50}
 
     @property
     def sea(self) -> Sea:
@@ -216,6 +221,21 @@ class FleetDeployment(Provider[FleetParams, FleetSession]):
 
         return await self.session.call("GetAnswer", act)
 
+    async def measure(
+        self, id: str, revision: str, metrics: frozenset[Metric], span: Span
+    ) -> Measured:
+        def act() -> Measured:
+            start, end = span.start.timestamp(), span.end.timestamp()
+            flow = self.sea.meter.of(revision, start, end)
+            if not flow.requests:
+                return Measured()
+            told = {Metric.ERROR_RATE: flow.errors, Metric.CLIENT_ERROR_RATE: flow.refused}
+            told |= {metric: flow.percentile(p) for metric, p in PERCENTILES.items()}
+            count = flow.requests * len(minutes(start, end))
+            return Measured(count, {metric: told[metric] for metric in metrics})
+
+        return await self.session.call("GetFigures", act)
+
     def _seen(self, id: str) -> Observed[FleetParams] | None:
         fleet = self.sea.fleets.get(id)
         if fleet is None:
@@ -281,6 +301,7 @@ class Single(FleetDeployment):
     revisions = False
     in_place = True
     probes = False
+    measures = frozenset()
 
     async def create(self, want: FleetParams, owner: str) -> str:
         id = await super().create(want, owner)
@@ -313,6 +334,7 @@ class FleetVendor(Vendor):
         self.address = f"fleet-{id(self)}"
         self.sea = SEAS[self.address] = Sea()
         super().__init__()
+        self.meter = self.sea.meter
 
     @property
     def slow(self) -> bool:
@@ -362,7 +384,7 @@ class FleetVendor(Vendor):
         return self.sea.problems
 
     def written(self, method: str) -> bool:
-        return method not in ("Get", "GetIdentity", "GetAnswer")
+        return method not in ("Get", "GetIdentity", "GetAnswer", "GetFigures")
 
 
 def fleet_of(cls: type[Provider[Any, Any]]) -> FleetVendor:

@@ -1,5 +1,7 @@
 """Google's answers, told by the reaction; credentials; and the owner's mark in labels."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -231,3 +233,25 @@ async def test_fields_that_a_method_does_not_have_are_refused_before_the_call():
     with pytest.raises(Rejected, match=r'GetEndpoint does not take it.*no field named "nmae"'):
         await session.call(VERTEX, "EndpointService", "GetEndpoint", nmae="x")
     await session.close()
+
+
+PART = """
+import sys
+from auterity.transport.google import VERTEX, _part
+before = set(sys.modules)
+endpoints = _part(VERTEX, "services.endpoint_service")
+_part(VERTEX, "types.endpoint_service")
+models = _part(VERTEX, "services.model_service")
+loaded = {name.rpartition(".")[2] for name in sys.modules if "aiplatform_v1.services." in name}
+print(*sorted(name for name in loaded if name.endswith("_service")))
+from google.cloud import aiplatform_v1 as whole
+assert whole.EndpointServiceClient is endpoints.EndpointServiceClient
+assert whole.ModelServiceClient is models.ModelServiceClient
+assert whole.DeployModelRequest is _part(VERTEX, "types.endpoint_service").DeployModelRequest
+"""
+
+
+def test_of_googles_client_library_only_what_is_used_is_loaded() -> None:
+    done = subprocess.run([sys.executable, "-c", PART], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["endpoint_service", "model_service"]
