@@ -116,6 +116,8 @@ def _vertex_host(location: str) -> str:
 
 
 VERTEX: Final = Api("google.cloud.aiplatform_v1", "v1", _vertex_host)
+MONITORING: Final = Api("google.cloud.monitoring_v3", "v3", lambda _: "monitoring.googleapis.com")
+"""Cloud Monitoring; its client library is not needed for what is read there."""
 
 
 class GoogleSession(Session):
