@@ -39,6 +39,7 @@ OPERATIONS: dict[str, dict[str, dict[str, str | None]]] = {
             "build_create_or_update_request": "AutoscaleSettingResource",
             "build_delete_request": None,
         },
+        "_metrics_operations": {"build_list_request": None},
     },
     MACHINE_LEARNING: {
         "_operations": {
@@ -63,6 +64,11 @@ OPERATIONS: dict[str, dict[str, dict[str, str | None]]] = {
     },
 }
 """Which requests to tell, by package and module, and the model of their body."""
+ABOUT: dict[str, str] = {
+    "/{resourceUri}": "/subscriptions/{s}/resourceGroups/{g}/providers"
+    "/Microsoft.MachineLearningServices/workspaces/{w}/onlineEndpoints/{e}",
+}
+"""What requests about any resource are sent about here."""
 SIMPLE: dict[str, JSON] = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
@@ -225,7 +231,7 @@ def described() -> JSON:
         for module, builders in modules.items():
             for builder, body in builders.items():
                 source = inspect.getsource(getattr(found[module], builder))
-                url = re.search(r'"(/subscriptions/[^"]+)"', source)
+                url = re.search(r'"(/(?:subscriptions|\{resourceUri\})/[^"]+)"', source)
                 method = re.search(r'method="([A-Z]+)"', source)
                 version = re.search(r'_params.pop\("api-version", "([^"]+)"\)', source)
                 if url is None or method is None or version is None:
@@ -246,7 +252,10 @@ def described() -> JSON:
                 if body is not None:
                     media = {"application/json": {"schema": schemas.ref(body)}}
                     operation["requestBody"] = {"required": True, "content": media}
-                document["paths"].setdefault(url[1], {})[method[1].lower()] = operation
+                path = url[1]
+                for any_of_them, one in ABOUT.items():
+                    path = path.replace(any_of_them, one)
+                document["paths"].setdefault(path, {})[method[1].lower()] = operation
         document["components"]["schemas"] |= schemas.found
     return document
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -14,6 +14,10 @@ EVERYWHERE: Final = ("$alt", "$.xgafv")
 """Query parameters that every method takes; the first is how Google's own clients write `alt`."""
 RAW: Final = ("GoogleApiHttpBody", "RawPredictRequest")
 """Requests whose body is anything."""
+FORMATS: Final[dict[str | None, str]] = {
+    "google-duration": r"[0-9]+(\.[0-9]{1,9})?s",
+    "google-datetime": r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[+-][0-9:]{5})",
+}
 KINDS: Final[dict[str, Any]] = {
     "string": str,
     "boolean": bool,
@@ -27,14 +31,16 @@ KINDS: Final[dict[str, Any]] = {
 class Discovery:
     """One API's discovery document; strict: what it does not name is a violation."""
 
-    def __init__(self, document: JSON) -> None:
+    def __init__(self, document: JSON, beside: Sequence["Discovery"] = ()) -> None:
+        """`beside`: other APIs that are served at the same address."""
         self.document = document
         self._methods = list(_methods(document))
+        self._beside = beside
 
     @classmethod
-    def load(cls, api: str) -> "Discovery":
-        """Load an API such as aiplatform.v1."""
-        return cls(_document(api))
+    def load(cls, api: str, *beside: str) -> "Discovery":
+        """Load an API such as aiplatform.v1, and others beside it."""
+        return cls(_document(api), [cls.load(other) for other in beside])
 
     def check(
         self,
@@ -52,9 +58,13 @@ class Discovery:
     def _problems(
         self, method: str, path: str, query: Mapping[str, str], body: Any
     ) -> Iterator[str]:
-        found = [m for pattern, m in self._methods if pattern.fullmatch(path.lstrip("/"))]
+        found = self._found(path)
         if not found:
-            yield "the document knows no such path"
+            known = [other for other in self._beside if other._found(path)]
+            if known:
+                yield from known[0]._problems(method, path, query, body)
+            else:
+                yield "the document knows no such path"
             return
         usable = [m for m in found if m["httpMethod"] == method]
         if not usable:
@@ -69,6 +79,9 @@ class Discovery:
         elif body:
             yield "no body is allowed"
 
+    def _found(self, path: str) -> list[JSON]:
+        return [m for pattern, m in self._methods if pattern.fullmatch(path.lstrip("/"))]
+
     def _query(self, called: JSON, query: Mapping[str, str]) -> Iterator[str]:
         known = {**self.document["parameters"], **called.get("parameters", {})}
         for name, value in query.items():
@@ -82,6 +95,10 @@ class Discovery:
                 yield f"query parameter {name} is not an integer: {value!r}"
             elif known[name]["type"] == "boolean" and value not in ("true", "false"):
                 yield f"query parameter {name} is not a boolean: {value!r}"
+            elif value not in known[name].get("enum", [value]):
+                yield f"query parameter {name} is none of {known[name]['enum']}: {value!r}"
+            elif not re.fullmatch(FORMATS.get(known[name].get("format"), "(?s:.*)"), value):
+                yield f"query parameter {name} is no {known[name]['format']}: {value!r}"
             elif known[name].get("format") == "google-fieldmask":
                 yield from self._mask(called, name, value)
 

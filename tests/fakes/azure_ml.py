@@ -8,13 +8,16 @@ Texts of refusals are those that Azure's documentation and users' reports show.
 """
 
 import json
+import re
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from aiohttp import web
 
 from auterity.providers.azure_ml.endpoint import AzureMLEndpoint
 from auterity.transport.azure import OWNER_TAG
+from tests.conformance.meter import Meter, minutes
 from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.azure import GROUP, JSON, SECRETS, WRONG_SECRETS, Azure, Refused, connection
 from tests.fakes.server import ServedVendor
@@ -42,6 +45,7 @@ class Workspace:
         self.endpoints: dict[str, JSON] = {}
         self.deployments: dict[tuple[str, str], JSON] = {}
         self.settings: dict[str, JSON] = {}
+        self.meter = Meter()
         self.answers: dict[str, int] = {}
         """Status with which a model answers, other than 200."""
         endpoint = f"{PREFIX}/onlineEndpoints/{{name}}"
@@ -60,6 +64,7 @@ class Workspace:
             ("GET", f"{SETTINGS}/{{setting}}", self._get_setting),
             ("PUT", f"{SETTINGS}/{{setting}}", self._put_setting),
             ("DELETE", f"{SETTINGS}/{{setting}}", self._delete_setting),
+            ("GET", f"{endpoint}/providers/Microsoft.Insights/metrics", self._measured),
             ("POST", "/score", self._score),
         ):
             azure.route(method, path, handler)
@@ -277,6 +282,32 @@ class Workspace:
         del self.settings[request.match_info["setting"]]
         return 200, None
 
+    def _measured(self, request: web.Request, body: Any) -> Any:
+        name, query = self._found(request), request.query
+        asked = re.fullmatch(
+            r"deployment eq '([^']+)'( and statusCodeClass eq '\*')?", query["$filter"]
+        )
+        assert asked, query["$filter"]
+        if query["aggregation"] != "Average" or query["interval"] != "PT1M":
+            raise _bad("Only averages of each minute are told.")
+        times = [datetime.fromisoformat(at).timestamp() for at in query["timespan"].split("/")]
+        if (name, asked[1]) not in self.deployments:
+            return 200, {"value": [_metric(one, {}) for one in query["metricnames"].split(",")]}
+        flow = self.meter.of(asked[1], *times)
+        shares = {"4xx": flow.refused, "5xx": flow.errors}
+        shares["2xx"] = 100 - sum(shares.values())
+        value = []
+        for metric in query["metricnames"].split(","):
+            if (percent := metric.partition("RequestLatency_P")[2]) and not asked[2]:
+                series = {"": flow.percentile(int(percent))}
+            elif metric == "RequestsPerMinute":
+                series = {code: flow.requests * share / 100 for code, share in shares.items()}
+            else:
+                raise _bad(f"The metric {metric} is not valid with these dimensions.")
+            told = {code: dict.fromkeys(minutes(*times), each) for code, each in series.items()}
+            value.append(_metric(metric, told if flow.requests else {}))
+        return 200, {"cost": 0, "timespan": query["timespan"], "interval": "PT1M", "value": value}
+
     def _score(self, request: web.Request, body: Any) -> Any:
         ((name, endpoint),) = self.endpoints.items()
         traffic = endpoint["properties"]["traffic"]
@@ -287,6 +318,26 @@ class Workspace:
             return 404, {"message": "no such deployment"}
         model = self.deployments[name, chosen]["properties"]["model"]
         return self.answers.get(model, 200), {"deployment": chosen}
+
+
+def _metric(name: str, series: dict[str, dict[int, float]]) -> JSON:
+    """A metric as Azure Monitor tells it: names of dimensions come back in small letters."""
+    return {
+        "name": {"value": name, "localizedValue": name},
+        "timeseries": [
+            {
+                "metadatavalues": [{"name": {"value": "statuscodeclass"}, "value": code}]
+                if code
+                else [],
+                "data": [
+                    {"timeStamp": f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"}
+                    | {"average": value}
+                    for at, value in figures.items()
+                ],
+            }
+            for code, figures in series.items()
+        ],
+    }
 
 
 def _plain(resource: JSON) -> JSON:
@@ -375,6 +426,7 @@ class AzureMLVendor(ServedVendor):
         self.azure = Azure()
         self.workspace = Workspace(self.azure)
         super().__init__(self.azure.server, self.azure)
+        self.meter = self.workspace.meter
 
     async def reset(self) -> None:
         self.workspace.endpoints.clear()

@@ -130,9 +130,10 @@ class Operations:
 class GoogleFake:
     """A Google API on loopback: requests are held against its discovery document."""
 
-    def __init__(self, api: str, key: str) -> None:
-        """`key` is that of the service account that may do everything."""
-        self.server = FakeServer(Discovery.load(api))  # type: ignore[arg-type]  # it checks alike
+    def __init__(self, api: str, key: str, *beside: str) -> None:
+        """`key` is that of the service account that may do everything; `beside` are other APIs."""
+        description = Discovery.load(api, *beside)
+        self.server = FakeServer(description)  # type: ignore[arg-type]  # it checks alike
         self._certificates = {KEY_ID: _public(key)}
         self.server.authorize = self._authorize
 

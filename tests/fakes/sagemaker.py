@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.sagemaker.endpoint import SageMakerEndpoint
+from tests.conformance.meter import MINUTE, Flow, Meter, minutes
 from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.aws import ACCOUNT, JSON, REGION, AwsVendor, Refused
 
@@ -399,6 +400,50 @@ class AutoScaling:
             )
 
 
+class CloudWatch:
+    """What is measured of the variants of endpoints, each minute."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+
+    def GetMetricData(
+        self,
+        MetricDataQueries: list[JSON],
+        StartTime: float,
+        EndTime: float,
+        NextToken: str = "0",
+    ) -> JSON:
+        if EndTime <= StartTime:
+            raise _invalid("The parameter StartTime must be less than the parameter EndTime.")
+        results = [self._result(one, StartTime, EndTime) for one in MetricDataQueries]
+        return _page("MetricDataResults", results, NextToken)
+
+    def _result(self, query: JSON, start: float, end: float) -> JSON:
+        stat = query["MetricStat"]
+        metric, period = stat["Metric"], stat["Period"]
+        dimensions = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
+        told: JSON = {"Id": query["Id"], "Label": metric["MetricName"], "StatusCode": "Complete"}
+        if metric["Namespace"] != "AWS/SageMaker" or period != MINUTE:
+            return told | {"Timestamps": [], "Values": []}
+        assert dimensions.keys() == {"EndpointName", "VariantName"}, dimensions
+        flow = self.meter.of(dimensions["VariantName"], start, end)
+        value = _measured(flow, metric["MetricName"], stat["Stat"])
+        times = [float(at) for at in minutes(start, end)] if flow.requests else []
+        return told | {"Timestamps": times[::-1], "Values": [value] * len(times)}
+
+
+def _measured(flow: Flow, name: str, stat: str) -> float:
+    if name == "ModelLatency":
+        return flow.percentile(int(stat.removeprefix("p"))) * 1000
+    assert stat == "Sum", (name, stat)
+    share = {
+        "Invocations": 100.0,
+        "Invocation5XXErrors": flow.errors,
+        "Invocation4XXErrors": flow.refused,
+    }
+    return flow.requests * share[name] / 100
+
+
 class SageMakerVendor(AwsVendor):
     """SageMaker behind the provider."""
 
@@ -498,6 +543,7 @@ class SageMakerVendor(AwsVendor):
         self.autoscaling.sagemaker = self.sagemaker
         self.aws.add("sagemaker", self.sagemaker, "ValidationException")
         self.aws.add("application-autoscaling", self.autoscaling, "ValidationException")
+        self.aws.add("cloudwatch", CloudWatch(self.meter), "InvalidParameterValueException")
         self.aws.route("/endpoints/{name}/invocations", self._invoke)
 
     def _invoke(self, request: web.Request, raw: bytes) -> JSON:

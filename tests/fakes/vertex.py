@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from datetime import datetime
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from auterity.engine.contract import Provider
 from auterity.providers.vertex.endpoint import VertexEndpoint
 from auterity.providers.vertex.tuning import VertexTuning
 from auterity.transport.google import owner_labels
+from tests.conformance.meter import Meter, minutes
 from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.google import (
     JSON,
@@ -94,7 +96,8 @@ class VertexAI:
         self.quota: int | None = None
         """Most models that may be deployed."""
         self.numbers = itertools.count(5_000_000_001)
-        self.fake = GoogleFake("aiplatform.v1", KEY)
+        self.meter = Meter()
+        self.fake = GoogleFake("aiplatform.v1", KEY, "monitoring.v3")
         where = "/v1/projects/{project}/locations/{location}"
         for method, path, answer in (
             ("GET", "/endpoints", self._list_endpoints),
@@ -117,6 +120,7 @@ class VertexAI:
             ("POST", "/tuningJobs/{id}:cancel", self._cancel_job),
         ):
             self.fake.route(method, f"{where}{path}", answer)
+        self.fake.route("GET", "/v3/projects/{project}/timeSeries", self._measured)
         self.fake.route("GET", "/v1/publishers/{publisher}/models/{model}", self._garden)
         self.fake.server.route("POST", f"{where}/endpoints/{{id}}:rawPredict", self._predict)
 
@@ -459,6 +463,51 @@ class VertexAI:
         status = self.answers.get(model["containerSpec"]["imageUri"], 200)
         return web.json_response({"predictions": [live[0]["displayName"]]}, status=status)
 
+    def _measured(self, request: web.Request, _: Any) -> JSON:
+        """Time series of a deployed model, with one point each."""
+        query = request.query
+        told = dict(re.findall(r'([a-z_.]+) = "([^"]*)"', query["filter"]))
+        assert query["filter"] == " AND ".join(f'{k} = "{v}"' for k, v in told.items())
+        endpoint = self.endpoints.get(told["resource.labels.endpoint_id"], {})
+        names = {one["id"]: one["displayName"] for one in endpoint.get("deployedModels", ())}
+        number = told["metric.labels.deployed_model_id"]
+        here = told["resource.labels.location"] == LOCATION and number in names
+        if told["resource.type"] != "aiplatform.googleapis.com/Endpoint" or not here:
+            return {"unit": "1"}
+        times = [query[f"interval.{end}"] for end in ("startTime", "endTime")]
+        start, end = (datetime.fromisoformat(at).timestamp() for at in times)
+        if query["aggregation.alignmentPeriod"] != f"{end - start:.0f}s":
+            raise invalid("The alignment period is not the whole of the time.")
+        flow = self.meter.of(names[number], start, end)
+        interval = {"startTime": times[0], "endTime": times[1]}
+        how = query["aggregation.perSeriesAligner"], query["aggregation.crossSeriesReducer"]
+        series: list[tuple[JSON, JSON]] = []
+        if told["metric.type"].endswith("/response_count"):
+            assert how == ("ALIGN_SUM", "REDUCE_SUM")
+            assert query["aggregation.groupByFields"] == "metric.labels.response_code"
+            shares = {"4xx": flow.refused, "5xx": flow.errors}
+            shares["2xx"] = 100 - sum(shares.values())
+            count = flow.requests * len(minutes(start, end))
+            for code, share in shares.items():
+                value = {"int64Value": str(round(count * share / 100))}
+                series.append(({"response_code": code}, value))
+        else:
+            assert told["metric.type"].endswith("/prediction_latencies")
+            assert told["metric.labels.latency_type"] == "total"
+            assert how[0] == "ALIGN_DELTA"
+            percent = int(how[1].removeprefix("REDUCE_PERCENTILE_"))
+            series.append(({}, {"doubleValue": flow.percentile(percent)}))
+        return {
+            "timeSeries": [
+                {
+                    "metric": {"type": told["metric.type"], "labels": labels},
+                    "points": [{"interval": interval, "value": value}],
+                }
+                for labels, value in series
+                if flow.requests
+            ]
+        }
+
 
 class VertexVendor(ServedVendor):
     """Vertex AI behind the provider of endpoints."""
@@ -557,6 +606,7 @@ class VertexVendor(ServedVendor):
     def __init__(self) -> None:
         self.vertex = VertexAI()
         super().__init__(self.vertex.fake.server, self.vertex.operations)
+        self.meter = self.vertex.meter
 
     async def reset(self) -> None:
         self.vertex.reset()

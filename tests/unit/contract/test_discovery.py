@@ -68,3 +68,32 @@ def test_everything_else_is_a_violation(
     found = problem(vertex, method, path, body, **query)
     assert found is not None
     assert words in found
+
+
+SERIES = "/v3/projects/p/timeSeries"
+MEASURED = {
+    "filter": 'metric.type = "x"',
+    "interval.endTime": "2026-11-24T09:05:00Z",
+    "aggregation.alignmentPeriod": "300s",
+    "aggregation.perSeriesAligner": "ALIGN_SUM",
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({}, None),
+        ({"aggregation.perSeriesAligner": "ALIGN_ALL"}, "is none of"),
+        ({"aggregation.alignmentPeriod": "5m"}, "is no google-duration"),
+        ({"interval.endTime": "now"}, "is no google-datetime"),
+        ({"interval.begin": "2026-11-24T09:00:00Z"}, "unknown"),
+    ],
+)
+def test_an_api_beside_another_is_held_against_its_own_document(
+    query: dict[str, str], words: str | None
+):
+    both = Discovery.load("aiplatform.v1", "monitoring.v3")
+    told = problem(both, "GET", SERIES, **{**MEASURED, **query})
+    assert told is None if words is None else words in (told or "")
+    assert problem(both, "GET", ENDPOINTS) is None
+    assert problem(both, "GET", "/v3/nowhere") == "the document knows no such path"

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from auterity.engine.contract import Phase
+from auterity.api.rollout import Metric
+from auterity.engine.contract import Measured, Phase, Span
 from auterity.engine.errors import Unauthorized
 from auterity.engine.verdict import Again
 from auterity.providers.sagemaker.endpoint import SageMakerEndpoint
@@ -326,3 +328,45 @@ async def test_a_secret_that_is_no_longer_declared_is_not_shown(
     (change,) = harness.subject.status["plan"]["changes"]
     assert change["field"] == "environment.TOKEN"
     assert SageMakerVendor.secrets["model"]["token"] not in harness.everything_told()
+
+
+async def test_moto_tells_what_was_put_into_cloudwatch(account: Account):
+    root = await account.sign_in(account.moto.url)
+    start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=10)
+
+    async def put(minute: int, variant: str, name: str, *values: float) -> None:
+        names = {"EndpointName": "churn", "VariantName": variant}
+        data = {
+            "MetricName": name,
+            "Dimensions": [{"Name": key, "Value": value} for key, value in names.items()],
+            "Timestamp": start + timedelta(minutes=minute, seconds=20),
+            "Values": list(values),
+        }
+        await root.call("cloudwatch", "PutMetricData", Namespace="AWS/SageMaker", MetricData=[data])
+
+    for minute, failed in ((-1, 9.0), (0, 1.0), (1, 2.0), (2, 0.0), (3, 9.0)):
+        await put(minute, "r-new", "Invocations", *[1.0] * 10)
+        await put(minute, "r-new", "Invocation5XXErrors", failed)
+        await put(minute, "r-new", "Invocation4XXErrors", 1.0)
+        await put(minute, "r-old", "Invocations", 1.0)
+    # Not as a user with the documented rights: moto calls this one monitoring:GetMetricData.
+    provider = SageMakerEndpoint(root)
+    asked = frozenset({Metric.ERROR_RATE, Metric.CLIENT_ERROR_RATE})
+    span = Span(start, start + timedelta(minutes=3))
+    told = await provider.measure("churn", "r-new", asked, span)
+    assert told.requests == 30
+    assert told.values == pytest.approx({Metric.ERROR_RATE: 10, Metric.CLIENT_ERROR_RATE: 10})
+    assert (await provider.measure("churn", "r-old", frozenset(), span)).requests == 3
+    assert await provider.measure("churn", "r-none", asked, span) == Measured()
+
+
+async def test_without_the_right_to_read_figures_that_is_said(account: Account):
+    others = (
+        right for right in SageMakerEndpoint.permissions if right != "cloudwatch:GetMetricData"
+    )
+    provider = await account.provider(tuple(others))
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    with pytest.raises(Unauthorized, match="GetMetricData"):
+        await provider.measure(
+            "churn", "r-new", frozenset(Metric), Span(now - timedelta(minutes=3), now)
+        )

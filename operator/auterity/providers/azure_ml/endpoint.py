@@ -12,9 +12,18 @@ from pydantic import SecretStr
 
 from auterity.api.fields import SecretKeyRef
 from auterity.api.model_deployment import EnvironmentVariable, ModelSource
-from auterity.api.rollout import Probe
-from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
+from auterity.api.rollout import Metric, Probe
+from auterity.engine.contract import (
+    Answer,
+    Measured,
+    Observed,
+    Phase,
+    Provider,
+    Revision,
+    Span,
+)
 from auterity.engine.errors import Busy, NotFound
+from auterity.providers.azure_ml.monitoring import CLASSES, LATENCIES, DeploymentMonitoring
 from auterity.providers.azure_ml.params import (
     AzureMLEndpointParams,
     CodeConfiguration,
@@ -74,6 +83,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         "Microsoft.MachineLearningServices/workspaces/read",
         "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/*",
         "Microsoft.Insights/autoscaleSettings/*",
+        "Microsoft.Insights/metrics/read",
     )
     proof = (
         "against a stateful fake that holds requests against the models of azure-ai-ml 1.35 and "
@@ -105,15 +115,22 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
             "MemoryUtilization or AcceleratorUtilization, by a setting of Azure Monitor for each "
             "deployment."
         ),
+        (
+            "Microsoft.Insights/metrics/read is needed for rollout.checks only. Azure Monitor "
+            "tells percentiles of each minute: a latency is their mean by the minutes' requests."
+        ),
         "Whoever may read the deployment sees its environment, secrets included.",
         "A deployment that others have added gets no environment of yours, and is removed.",
     )
     poll_after = 15.0
     revisions = True
     probes = True
+    measures = frozenset({*CLASSES, *LATENCIES})
+    measured_after = 180.0
 
     def __init__(self, session: AzureSession) -> None:
         super().__init__(session)
+        self.monitoring = DeploymentMonitoring(session)
         self.scaling = InstanceScaling(session)
 
     @classmethod
@@ -271,6 +288,11 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
             bearer=bearer,
             **({"azureml-model-deployment": revision} if revision else {}),
         )
+
+    async def measure(
+        self, id: str, revision: str, metrics: frozenset[Metric], span: Span
+    ) -> Measured:
+        return await self.monitoring.measure(self._path(id), revision, metrics, span)
 
     def _path(self, id: str) -> str:
         workspace, _, name = id.partition("/")

@@ -6,8 +6,16 @@ from typing import Final
 
 from auterity.api import GROUP
 from auterity.api.model_deployment import ModelSource
-from auterity.api.rollout import Probe, Strategy
-from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
+from auterity.api.rollout import Metric, Probe, Strategy
+from auterity.engine.contract import (
+    Answer,
+    Measured,
+    Observed,
+    Phase,
+    Provider,
+    Revision,
+    Span,
+)
 from auterity.engine.errors import Busy, NotFound, Rejected
 from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.sagemaker.definition import (
@@ -22,6 +30,7 @@ from auterity.providers.sagemaker.definition import (
     variant_of,
     vpc_of,
 )
+from auterity.providers.sagemaker.monitoring import COUNTED, PERCENTILES, VariantMonitoring
 from auterity.providers.sagemaker.params import SageMakerEndpointParams, Serverless
 from auterity.providers.sagemaker.parts import EndpointParts, Made, listed
 from auterity.providers.sagemaker.scaling import VariantScaling, live_of, resource_of
@@ -87,6 +96,7 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
         "cloudwatch:PutMetricAlarm",
         "cloudwatch:DescribeAlarms",
         "cloudwatch:DeleteAlarms",
+        "cloudwatch:GetMetricData",
         "iam:PassRole",
         "iam:CreateServiceLinkedRole",
     )
@@ -131,15 +141,22 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             "serverless: SageMaker allows no second variant there."
         ),
         "sagemaker:InvokeEndpoint is needed for spec.probe only; an endpoint has one path.",
+        (
+            "cloudwatch:GetMetricData is needed for rollout.checks only. A latency is the model's "
+            "(ModelLatency), without SageMaker's own overhead: the mean of each minute's "
+            "percentile by the minutes' requests."
+        ),
     )
     poll_after = 15.0
     revisions = True
     in_place = True
     probes = True
+    measures = frozenset({*COUNTED, *PERCENTILES})
 
     def __init__(self, session: AwsSession) -> None:
         super().__init__(session)
         self.scaling = VariantScaling(session)
+        self.monitoring = VariantMonitoring(session)
         self.parts = EndpointParts(session)
 
     @classmethod
@@ -298,6 +315,11 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
                 raise
             return Answer(int(told[1]), failure.message)
         return Answer(200, answer["Body"].decode(errors="replace"))
+
+    async def measure(
+        self, id: str, revision: str, metrics: frozenset[Metric], span: Span
+    ) -> Measured:
+        return await self.monitoring.measure(id, revision, metrics, span)
 
     async def _actual(
         self, endpoint: JSON, tags: dict[str, str], phase: Phase

@@ -5,8 +5,16 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from auterity.api.rollout import Probe
-from auterity.engine.contract import Answer, Observed, Phase, Provider, Revision
+from auterity.api.rollout import Metric, Probe
+from auterity.engine.contract import (
+    Answer,
+    Measured,
+    Observed,
+    Phase,
+    Provider,
+    Revision,
+    Span,
+)
 from auterity.engine.errors import Busy, NotFound, Rejected
 from auterity.providers.billing import Bill, of_replicas
 from auterity.providers.vertex.models import (
@@ -17,6 +25,7 @@ from auterity.providers.vertex.models import (
     plain,
     source_of,
 )
+from auterity.providers.vertex.monitoring import CLASSES, REDUCERS, EndpointMonitoring
 from auterity.providers.vertex.params import VertexEndpointParams
 from auterity.providers.vertex.resources import (
     NO_ZERO,
@@ -67,6 +76,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
     permissions = (
         "roles/aiplatform.user on the project",
         "roles/iam.serviceAccountUser on vertexAI.serviceAccount, if one is set",
+        "roles/monitoring.viewer on the project, for rollout.checks only",
     )
     proof = (
         "stateful fake; the requests of Google's own SDK are held against the discovery document "
@@ -104,15 +114,22 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             "spec.probe is sent to the endpoint and reaches whichever revision the traffic goes "
             "to; it has one path."
         ),
+        (
+            "rollout.checks are answered by Cloud Monitoring, minutes later: latencies are the "
+            "total ones. It tells no LatencyP90."
+        ),
         "Anyone who may read models sees the environment, secrets included.",
         "Names have at most 63 lower-case letters, digits and hyphens, a letter first.",
     )
     poll_after = 15.0
     revisions = True
     probes = True
+    measures = frozenset({*CLASSES, *REDUCERS})
+    measured_after = 240.0
 
     def __init__(self, session: GoogleSession) -> None:
         super().__init__(session)
+        self.monitoring = EndpointMonitoring(session)
         self.models = Models(session)
 
     @classmethod
@@ -303,6 +320,13 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             request.content_type,
             endpoint.get("dedicatedEndpointDns"),
         )
+
+    async def measure(
+        self, id: str, revision: str, metrics: frozenset[Metric], span: Span
+    ) -> Measured:
+        # One that someone else has deployed is called by the number itself.
+        number = revision if revision.isdecimal() else number_of(revision)
+        return await self.monitoring.measure(id, number, metrics, span)
 
     async def _revision(self, endpoint: JSON, deployed: JSON) -> Revision[VertexEndpointParams]:
         version = deployed.get("modelVersionId")
