@@ -2,20 +2,15 @@
 
 import pytest
 
-from auterity.api.kinds import KINDS
 from auterity.engine.subject import Key
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.faults import RETRY_AFTER, Fault
 from tests.conformance.harness import NAME, Harness
+from tests.conformance.selection import of_runs, of_what_lasts
 from tests.conformance.thoroughness import calls_to_try
 from tests.conformance.vendor import merged
 
 FAULTS = list(Fault)
-
-
-def _changing(harness: Harness) -> None:
-    if KINDS[harness.provider.kind].runs_once:
-        pytest.skip(f"{harness.provider.kind} is made once: nothing of it is ever changed")
 
 
 def test_every_provider_has_a_stand_in_and_every_stand_in_a_provider(all_vendors):
@@ -64,8 +59,8 @@ async def test_a_drift_check_by_list_sees_what_a_read_sees(harness: Harness):
     assert [seen for seen in listed if seen.id == read.id] == [read]
 
 
+@of_what_lasts
 async def test_every_edit_converges_and_is_silent_after(harness: Harness):
-    _changing(harness)
     await harness.make()
     before = await harness.read()
     assert before is not None
@@ -86,8 +81,8 @@ async def test_every_edit_converges_and_is_silent_after(harness: Harness):
     assert harness.ready["status"] == "True", ("back to the first spec", harness.ready)
 
 
+@of_what_lasts
 async def test_an_edit_is_in_the_change_log(harness: Harness):
-    _changing(harness)
     await harness.make()
     edit = harness.vendor.edits[0]
     harness.apply(merged(type(harness.vendor).spec, edit.patch))
@@ -100,8 +95,8 @@ async def test_an_edit_is_in_the_change_log(harness: Harness):
     assert update.owner == f"testcluster/{NAMESPACE}/{NAME}"
 
 
+@of_what_lasts
 async def test_an_outside_change_is_seen_and_undone(harness: Harness):
-    _changing(harness)
     id = await harness.make()
     field = await harness.vendor.tamper(id)
     verdict = await harness.converge()
@@ -113,8 +108,8 @@ async def test_an_outside_change_is_seen_and_undone(harness: Harness):
     assert harness.vendor_writes() == []
 
 
+@of_what_lasts
 async def test_an_outside_change_is_only_reported_if_asked(harness: Harness):
-    _changing(harness)
     id = await harness.make(driftPolicy="Report")
     field = await harness.vendor.tamper(id)
     harness.forget_faults()
@@ -128,8 +123,8 @@ async def test_an_outside_change_is_only_reported_if_asked(harness: Harness):
     assert harness.cluster.writes == []
 
 
+@of_what_lasts
 async def test_what_vanished_is_made_anew(harness: Harness):
-    _changing(harness)
     id = await harness.make()
     full = await harness.vendor.count()
     await harness.vendor.vanish(id)
@@ -139,9 +134,8 @@ async def test_what_vanished_is_made_anew(harness: Harness):
     assert any(reason == "Vanished" for _, reason, _ in harness.cluster.events)
 
 
+@of_runs
 async def test_a_run_that_vanished_is_not_repeated(harness: Harness):
-    if not KINDS[harness.provider.kind].runs_once:
-        pytest.skip(f"{harness.provider.kind} is no run")
     id = await harness.make()
     outputs = harness.subject.status["outputs"]
     await harness.vendor.vanish(id)
@@ -152,9 +146,8 @@ async def test_a_run_that_vanished_is_not_repeated(harness: Harness):
     assert harness.vendor_writes() == []
 
 
+@of_runs
 async def test_a_run_is_stopped_when_it_is_let_go_of(harness: Harness):
-    if not KINDS[harness.provider.kind].runs_once:
-        pytest.skip(f"{harness.provider.kind} is no run")
     assert harness.vendor.has_pending
     harness.vendor.slow = True
     harness.apply(deletionPolicy="Retain")
@@ -363,8 +356,8 @@ async def test_any_fault_at_any_call_of_a_creation_is_survived(harness: Harness)
     await _with_faults(harness, full, "creation", harness.make, harness.remove)
 
 
+@of_what_lasts
 async def test_any_fault_at_any_call_of_an_update_is_survived(harness: Harness):
-    _changing(harness)
     await harness.make()
     full = await harness.vendor.count()
     first = type(harness.vendor).spec

@@ -2,17 +2,10 @@
 
 from copy import deepcopy
 
-import pytest
-
-from auterity.api.kinds import KINDS
 from auterity.engine.plan import Action, DraftCluster, Plan, Planner
 from tests.conformance.harness import Harness
+from tests.conformance.selection import of_what_lasts
 from tests.conformance.vendor import merged
-
-
-def _changing(harness: Harness) -> None:
-    if KINDS[harness.provider.kind].runs_once:
-        pytest.skip(f"{harness.provider.kind} is made once: nothing of it is ever changed")
 
 
 async def planned(harness: Harness) -> Plan:
@@ -44,14 +37,15 @@ async def test_a_plan_foresees_a_creation(harness: Harness):
     assert next(record.action for record in harness.recorder.changes) == "Create"
 
 
-async def test_a_plan_foresees_nothing_where_all_is_well_and_else_the_very_fields(
-    harness: Harness,
-):
+async def test_a_plan_foresees_nothing_where_all_is_well(harness: Harness):
     await harness.make()
     harness.forget_faults()
     assert (await planned(harness)).action is Action.NONE
-    _changing(harness)
 
+
+@of_what_lasts
+async def test_a_plan_foresees_the_very_fields_of_an_edit(harness: Harness):
+    await harness.make()
     edit = harness.vendor.edits[0]
     harness.apply(merged(type(harness.vendor).spec, edit.patch))
     plan = await planned(harness)
@@ -62,8 +56,8 @@ async def test_a_plan_foresees_nothing_where_all_is_well_and_else_the_very_field
     assert update.fields == tuple(change["field"] for change in plan.changes)
 
 
+@of_what_lasts
 async def test_a_plan_foresees_that_drift_is_undone_or_left(harness: Harness):
-    _changing(harness)
     id = await harness.make()
     await harness.vendor.tamper(id)
     harness.forget_faults()
@@ -75,8 +69,8 @@ async def test_a_plan_foresees_that_drift_is_undone_or_left(harness: Harness):
     assert (plan.action, bool(plan.drift)) == (Action.NONE, True), plan
 
 
+@of_what_lasts
 async def test_a_plan_foresees_that_what_vanished_is_made_anew(harness: Harness):
-    _changing(harness)
     id = await harness.make()
     await harness.vendor.vanish(id)
     await harness.vendor.settle()
