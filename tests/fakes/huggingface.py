@@ -7,9 +7,11 @@ the client reads.
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from hashlib import blake2b
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -25,11 +27,13 @@ NAMESPACE = "acme"
 TOKEN = "hf_kYwQz71fakeFAKEbV3mRs9Xe"
 OTHER_TOKEN = "hf_pLnTc48wrongWRONGdF6jGu2Ha"
 SHA = "6c0e6080953db56375760c0471a8c5f2929baf11"
+DIMENSION = 1024
 OTHER_SHA = "11c5a3d5811f50298f278a704980280950aedb10"
 HUB = {
     "acme/support-7b": ("text-generation", SHA),
     "acme/support-8b": ("text-generation", OTHER_SHA),
     "ProsusAI/finbert": ("text-classification", SHA),
+    "BAAI/bge-m3": ("sentence-similarity", SHA),
 }
 INSTANCES = {
     ("aws", "us-east-1", "gpu", "nvidia-l4", "x1"),
@@ -87,6 +91,7 @@ IMAGES = {
     "vLLM": {"url", "port", "healthRoute", "tensorParallelSize", "dataParallelSize"},
     "sGLang": {"url", "port", "healthRoute", "tensorParallelSize"},
     "tgi": {"url", "port", "healthRoute"},
+    "tei": {"url", "port", "healthRoute"},
     "llamacpp": {"url", "port", "healthRoute"},
 }
 
@@ -303,7 +308,20 @@ class Endpoints:
         endpoint = self.endpoints[request.match_info["name"]]
         if endpoint["status"]["state"] == "scaledToZero":
             return web.json_response({"error": "503 Service Unavailable"}, status=503)
+        if request.match_info["path"] == "/embed" and "tei" in endpoint["model"].get("image", {}):
+            return web.json_response([vector(text) for text in body["inputs"]])
         return web.json_response({"path": request.match_info["path"], "got": body})
+
+
+def vector(text: str) -> list[float]:
+    """What a played model makes of a text: its words, hashed, so that texts that share words are
+    near to each other."""
+    found = [0.0] * DIMENSION
+    for word in re.findall(r"\w{4,}", text.lower()):
+        hashed = int.from_bytes(blake2b(word.encode(), digest_size=8).digest())
+        found[hashed % DIMENSION] += 1.0
+    length = math.hypot(*found)
+    return [value / length for value in found] if length else [1.0, *found[1:]]
 
 
 class HuggingFace(ServedVendor):

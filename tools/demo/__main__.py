@@ -14,6 +14,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from tools.controlplane.kubectl import KubectlError
+from tools.demo.retrieval import FOLDER, Retrieval
 from tools.demo.stage import Stage, stage, until
 from tools.loopback import request
 
@@ -53,6 +54,7 @@ def play(it: Stage) -> None:
     become_ready(it, objects)
     tamper(it, objects["VectorIndex"])
     edit(it, objects["AlertRoute"])
+    use(it)
     refuse(it, objects["VectorIndex"])
     delete(it, objects["ModelDeployment"])
     run(it, "get", "events", "-A", "--field-selector=reportingComponent=auterity", "-o", EVENTS)
@@ -133,6 +135,35 @@ def edit(it: Stage, route: dict[str, Any]) -> None:
     until("Alertmanager loading the change", lambda: "repeat_interval: 1h" in loaded())
     lines = [line for line in loaded().splitlines() if "repeat_interval" in line]
     console.print(f"Alertmanager runs with: [green]{'; '.join(line.strip() for line in lines)}")
+
+
+def use(it: Stage) -> None:
+    """An application finds index and model by the Secrets that the operator publishes."""
+    scene("Use: an application that knows nothing but Secrets", f"kubectl apply -f {FOLDER}/")
+    retrieval = Retrieval(it)
+    console.print(Text(it.apply(*retrieval.documents).strip(), "dim"))
+    integrations = ("vectorindex/passages", "modeldeployment/embedder")
+    run(it, "wait", "--for=condition=Ready", *integrations, "--timeout=50s")
+    for name, keys in (("passages-index", ("dsn", "table")), ("embedder-endpoint", ("url",))):
+        told = retrieval.outputs(name)
+        console.print(f"Secret {name}: [cyan]{', '.join(f'{k}: {told[k]}' for k in keys)}")
+    console.print(
+        "Hugging Face and its model are played: a vector is a text's words, hashed. PostgreSQL and "
+        "its index are real, and so is the way to both."
+    )
+    question = "When is the refund of my returns paid, and to which card?"
+    program, passages = FOLDER / "answers.py", FOLDER / "passages.txt"
+    console.print(f"[bold]$ {program.name} keep {passages.name}")
+    console.print(Text(retrieval.application("keep", str(passages)).strip()))
+    console.print(f"[bold]$ {program.name} ask '{question}'")
+    answer = retrieval.application("ask", question).strip()
+    console.print(Text(answer, "green"))
+    if "Returns are accepted" not in answer.splitlines()[0]:
+        raise AssertionError("the nearest passage is not the one about returns")
+    plan = retrieval.plan()
+    if "Index Scan using passages_index" not in plan:
+        raise AssertionError(f"PostgreSQL does not use the index:\n{plan}")
+    console.print("PostgreSQL's plan: [cyan]Index Scan using passages_index")
 
 
 def refuse(it: Stage, index: dict[str, Any]) -> None:

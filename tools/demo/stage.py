@@ -21,6 +21,7 @@ from tools.controlplane import Controlplane
 from tools.controlplane.kubectl import Kubectl, KubectlError
 from tools.loopback import answers, free_port
 from tools.process import Process
+from tools.samples import every, parts
 from tools.servers.alertmanager import SWALLOW_ALL, Alertmanager
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
@@ -41,6 +42,8 @@ class Stage:
     alertmanager: Alertmanager
     github: JSON
     """Address and credentials of the stand-in for GitHub."""
+    hugging_face: JSON
+    """The same of that for Hugging Face."""
     operator: Process
 
     def local(self, vendor: str) -> tuple[JSON, dict[str, dict[str, str]]]:
@@ -86,6 +89,25 @@ class Stage:
         return self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
 
 
+def use_case(folder: str, local: JSON, secrets: dict[tuple[str, str], str]) -> list[JSON]:
+    """A use case's manifests, with the addresses and credentials of this machine.
+
+    `local` has what a connection's block gets by vendor, `secrets` values by Secret and key.
+    """
+    paths = every(ROOT / "samples/use-cases" / folder)
+    found = [document for path in paths for _, document in parts(path.read_text())]
+    for document in found:
+        if document["kind"] in ("Connection", "ClusterConnection"):
+            block = document["spec"]
+            vendor = next(name for name in local if name in block)
+            document["spec"] = merged(block, {vendor: local[vendor]})
+        elif document["kind"] == "Secret":
+            name = document["metadata"]["name"]
+            data = document["stringData"]
+            document["stringData"] = {k: secrets.get((name, k), v) for k, v in data.items()}
+    return found
+
+
 @contextmanager
 def stage() -> Iterator[Stage]:
     """Start everything; stop everything."""
@@ -98,8 +120,8 @@ def stage() -> Iterator[Stage]:
             with progress.step(f"vendor: {name}"):
                 setattr(it, name, stack.enter_context(cls()))
         _shop(it.postgres)
-        with progress.step("vendor: stand-in for GitHub, held to GitHub's API"):
-            it.github = _github(stack)
+        with progress.step("vendors: stand-ins for GitHub, held to its API, and Hugging Face"):
+            it.github, it.hugging_face = _played(stack, "github_actions", "huggingface")
         with progress.step("CRDs, ServiceAccount and rights of the chart"):
             kubeconfig = _install(it)
         with progress.step("operator"):
@@ -108,19 +130,23 @@ def stage() -> Iterator[Stage]:
         yield it
 
 
-def _github(stack: ExitStack) -> JSON:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.serve", "github_actions"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"},
-    )
-    # Closes its output and waits for its end, after it was told to.
-    stack.enter_context(server)
-    stack.callback(server.terminate)
-    line = server.stdout.readline() if server.stdout else ""
-    return dict(json.loads(line))
+def _played(stack: ExitStack, *names: str) -> list[JSON]:
+    """Start stand-ins in tests/fakes; where each is, and its credentials."""
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.serve", name],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"},
+        )
+        for name in names
+    ]
+    for server in servers:
+        # Closes its output and waits for its end, after it was told to.
+        stack.enter_context(server)
+        stack.callback(server.terminate)
+    return [json.loads(server.stdout.readline() if server.stdout else "") for server in servers]
 
 
 def _shop(server: Postgres) -> None:
