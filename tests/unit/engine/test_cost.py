@@ -85,7 +85,7 @@ class ShelfModel(Provider[ShelfModelParams, ShelfSession]):
             return ()
         if want.hardware is None:
             return None
-        return [Billed(want.hardware, want.scaling.min, want.scaling.max)]
+        return [Billed(want.hardware, want.scaling.min, want.scaling.max or 1)]
 
 
 class Models(Shelf):
@@ -151,7 +151,7 @@ class Town:
         return verdict.outcome
 
     async def reckon(self, name: str = "all") -> Verdict:
-        return await Budgeting(self.cluster, self.of(name, BUDGET)).visit()  # type: ignore[arg-type]  # in memory
+        return await Budgeting(self.cluster, self.of(name, BUDGET)).visit()
 
     @property
     def warned(self) -> list[str]:
