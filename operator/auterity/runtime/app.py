@@ -23,6 +23,7 @@ def run(providers: Providers, options: Options, *, host: str, port: int) -> None
 
     Raises kopf.LoginError without credentials, ClusterUnavailable if the cluster has no identity.
     """
+    garbage.give_back_large_buffers()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(providers, options, host, port))
 

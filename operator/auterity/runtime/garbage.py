@@ -1,4 +1,4 @@
-"""The garbage collector of a process that lives for months: seldom in the way, and never too late.
+"""The memory of a process that lives for months: garbage is collected in time, and given back.
 
 Python collects by counts of objects: the old ones when the young have been collected hundreds of
 times, which an operator that keeps little takes days for. Until then, whatever lived for a while
@@ -7,7 +7,9 @@ read and the stack that it was interrupted in. So the old are collected by the c
 """
 
 import asyncio
+import ctypes
 import gc
+from contextlib import suppress
 from time import perf_counter
 from typing import Final
 
@@ -15,6 +17,21 @@ EVERY: Final = 60.0
 """Seconds from one collection to the next, at least."""
 SHARE: Final = 0.001
 """Share of the time that collections may take: they hold up everything else."""
+M_MMAP_THRESHOLD: Final = -3
+"""From malloc.h."""
+LARGE: Final = 128 * 1024
+"""Bytes."""
+
+
+def give_back_large_buffers() -> None:
+    """Let the C library return each large buffer to the system when it is freed.
+
+    Such as the 256 KiB of every TLS connection, of which a restart of the API server brings dozens
+    at once. By itself glibc takes the first that is freed for a sign to keep the next ones in its
+    heap, where they leave holes. https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def leave_what_lasts() -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import platform
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,3 +65,33 @@ async def test_the_longer_a_collection_takes_the_seldomer_it_is(monkeypatch: pyt
     monkeypatch.setattr(garbage.asyncio, "sleep", sleep)
     await _collect_for(10)
     assert slept == [60.0, 500.0, 60.0]
+
+
+HELD = """
+import ctypes
+from auterity.runtime.garbage import give_back_large_buffers
+
+FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in FIELDS.split()]
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Info
+{first}
+buffer = bytearray(256 * 1024)
+del buffer
+before = mallinfo2().hblkhd
+buffer = bytearray(256 * 1024)
+print(mallinfo2().hblkhd - before >= len(buffer))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps large buffers")
+@pytest.mark.parametrize(
+    ("first", "outside"), [("", "False"), ("give_back_large_buffers()", "True")]
+)
+def test_a_large_buffer_is_never_in_the_heap(first: str, outside: str):
+    program = HELD.format(first=first)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.decode().strip() == outside
