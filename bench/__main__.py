@@ -11,12 +11,13 @@ from typing import Any, Literal
 from cyclopts import App
 from rich.console import Console
 
+from bench import vendors
 from bench.chart import chart
 from bench.goals import goals
 from bench.measure import Bench, Plan
 from bench.operators import Auterity, Operator, Yardstick1, Yardstick50
 from bench.replicas import scale
-from bench.report import publish, show
+from bench.report import publish, show, show_connections
 from bench.rig import ROOT, Rig
 from tools.controlplane.binaries import kubernetes_version
 
@@ -70,6 +71,51 @@ def bench(
                 scale(objects, SLOW, calls_in_flight)
             )
     report = {
+        **_when(),
+        "order": list(operators),
+        "calls_in_flight": calls_in_flight,
+        "others_cores": _others(operators),
+        "operators": operators,
+    }
+    folder = ROOT / "docs" if docs else output
+    if full and "Auterity" in operators:
+        report["connections"] = {**_when(), **vendors.connections()}
+    elif kept := _written(folder).get("connections"):
+        report["connections"] = kept
+    met = goals(operators)
+    report["goals"] = [goal.told() for goal in met]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scale.json").write_text(json.dumps(_rounded(report), indent=2) + "\n")
+    (folder / "scale.svg").write_text(chart(report))
+    if docs:
+        publish(folder / "scale.md", report, met)
+    show(console, report, met)
+    if "connections" in report:
+        show_connections(console, report["connections"])
+    console.print(f"also in {folder}: scale.json, scale.svg", highlight=False)
+
+
+@app.command
+def connections(*, docs: bool = False) -> None:
+    """Measure only what connections cost: memory and start-up with every vendor's, and none.
+
+    Parameters
+    ----------
+    docs
+        Write it into docs, beside the figures that are there.
+    """
+    found = {**_when(), **vendors.connections()}
+    show_connections(console, found)
+    if docs:
+        folder = ROOT / "docs"
+        report = {**_written(folder), "connections": found}
+        (folder / "scale.json").write_text(json.dumps(_rounded(report), indent=2) + "\n")
+        publish(folder / "scale.md", report, goals(report["operators"]))
+
+
+def _when() -> dict[str, Any]:
+    """The moment and the machine."""
+    return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": {
             "cores": os.cpu_count(),
@@ -77,21 +123,13 @@ def bench(
             "kubernetes": kubernetes_version(),
             "load_average_after": os.getloadavg(),
         },
-        "order": list(operators),
-        "calls_in_flight": calls_in_flight,
-        "others_cores": _others(operators),
-        "operators": operators,
     }
-    met = goals(operators)
-    report["goals"] = [goal.told() for goal in met]
-    folder = ROOT / "docs" if docs else output
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scale.json").write_text(json.dumps(_rounded(report), indent=2) + "\n")
-    (folder / "scale.svg").write_text(chart(report))
-    if docs:
-        publish(folder / "scale.md", report, met)
-    show(console, report, met)
-    console.print(f"also in {folder}: scale.json, scale.svg", highlight=False)
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """The figures that are there; empty if there are none."""
+    path = folder / "scale.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def _plan(operator: type[Operator], objects: int, *, full: bool) -> Plan:

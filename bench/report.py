@@ -75,6 +75,54 @@ def rows(operators: Figures) -> list[Row]:
     return [row for row in found if any(value is not None for value in row.values)]
 
 
+def connection_tables(found: Figures) -> list[tuple[str, list[str], list[list[str]]]]:
+    """What connections cost: title, columns and rows of each table."""
+    nothing = found["nothing"]
+    whole = [
+        ["nothing declared", f"{nothing['mib']:.0f}", f"{nothing['ready_seconds']:.1f}", "-", "-"]
+    ]
+    whole += [
+        [
+            one["what"],
+            f"{one['mib']:.0f}",
+            f"{one['ready_seconds']:.1f}",
+            f"{one['caught_up_seconds']:.1f}",
+            f"{one['cpu_seconds']:.1f}",
+        ]
+        for one in found["together"]
+    ]
+    alone = [
+        [
+            one["kind"],
+            one["vendor"],
+            ", ".join(one["sdks"]) or "none",
+            f"{one['connection_mib']:.0f}",
+            f"{one['object_mib']:.0f}",
+        ]
+        for one in found["alone"]
+    ]
+    columns = ["MiB", "seconds until ready", "until caught up", "CPU seconds"]
+    return [
+        ("The operator with connections, each time just started", ["", *columns], whole),
+        (
+            "One vendor alone: MiB on top of nothing declared",
+            ["kind", "vendor", "SDK that is loaded", "connection", "and an object"],
+            alone,
+        ),
+    ]
+
+
+def show_connections(console: Console, found: Figures) -> None:
+    """Print what connections cost."""
+    for title, columns, rows in connection_tables(found):
+        table = Table(title=f"{title}\n{heading(found)}")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
 def show(console: Console, report: Figures, goals: list[Goal]) -> None:
     """Print both tables."""
     table = Table(title=heading(report))
@@ -108,9 +156,21 @@ def publish(page: Path, report: Figures, goals: list[Goal]) -> None:
         f"| {goal.text} | {_target(goal)} | {_measured(goal)} | {'yes' if goal.met else '**no**'} |"
         for goal in goals
     ]
+    if "connections" in report:
+        lines += _connection_lines(report["connections"])
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(before + "\n".join([*lines, "", END]) + after)
+
+
+def _connection_lines(found: Figures) -> list[str]:
+    lines = ["", f"What connections cost: {heading(found)}."]
+    for title, columns, rows in connection_tables(found):
+        words = sum(not cell.replace(".", "").isdigit() for cell in rows[-1])
+        lines += ["", f"{title}:", "", f"| {' | '.join(columns)} |"]
+        lines += [f"|{'---|' * words}{'--:|' * (len(columns) - words)}"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+    return lines
 
 
 def heading(report: Figures) -> str:

@@ -1,6 +1,9 @@
 """What the operator costs: nothing at rest, little at work."""
 
+import re
 import time
+
+import pytest
 
 from e2e.conftest import Installation
 from e2e.operator_process import OperatorProcess
@@ -8,6 +11,17 @@ from e2e.team import Team
 from e2e.vendors import Vendors
 from tools.generate import ROOT
 
+SDKS = {
+    "boto3",
+    "botocore",
+    "github",
+    "grpc",
+    "grpclib",
+    "modal_proto",
+    "pinecone",
+    "psycopg",
+    "redis",
+}
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
 WRITES = "auterity_api_writes_total"
 
@@ -82,7 +96,11 @@ def test_with_the_finalizer_set_at_admission_creation_costs_one_write(
         kubectl("delete", "--ignore-not-found", "-f", str(policy))
 
 
-def test_an_idle_operator_is_small(installation: Installation, new_team, figure):
+def test_an_idle_operator_is_small_and_has_loaded_no_sdk(
+    installation: Installation, new_team, figure, monkeypatch: pytest.MonkeyPatch
+):
+    # It tells on stderr what it imports.
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     name = new_team().namespace
     account = installation.rights("idle-auterity", name)
     idle = installation.operator("idle", account, f"--namespace={name}")
@@ -94,5 +112,9 @@ def test_an_idle_operator_is_small(installation: Installation, new_team, figure)
         time.sleep(1.0)
         figure(f"{idle.resident_mib:.0f} MiB resident, ready after {seconds:.1f} s")
         assert idle.resident_mib < 100
+        told = idle.log.read_text(errors="replace")
+        loaded = set(re.findall(r"^import time: .*\| +(\w+)$", told, re.MULTILINE))
+        assert "kopf" in loaded
+        assert not loaded & SDKS
     finally:
         assert idle.stop() == 0

@@ -25,7 +25,10 @@ def stand_ins(name: str) -> dict[str, type[Vendor]]:
     return {
         cls.provider.kind: cls
         for cls in vars(module).values()
-        if inspect.isclass(cls) and issubclass(cls, Vendor) and cls.__module__ == module.__name__
+        if inspect.isclass(cls)
+        and issubclass(cls, Vendor)
+        and not inspect.isabstract(cls)
+        and cls.__module__ == module.__name__
     }
 
 

@@ -79,6 +79,38 @@ def test_the_page_keeps_its_text_around_the_figures(report: Figures, tmp_path: A
     assert text.count("| memory at idle |") == 1
 
 
+@pytest.fixture
+def connections(report: Figures) -> Figures:
+    mib = {"connection_mib": 61.4, "object_mib": 62.5}
+    alone = {"kind": "VectorIndex", "vendor": "qdrant", "sdks": [], **mib}
+    whole = {"ready_seconds": 2.5, "caught_up_seconds": 7.25, "cpu_seconds": 6.0, "mib": 190.2}
+    return {
+        "date": "later",
+        "machine": report["machine"],
+        "others_cores": 0.4,
+        "nothing": {"ready_seconds": 2.1, "mib": 85.4},
+        "alone": [alone, {**alone, "vendor": "pgvector", "sdks": ["psycopg"]}],
+        "together": [{"what": "2 vendors of VectorIndex: a connection each", **whole}],
+    }
+
+
+def test_the_page_tells_what_connections_cost(
+    report: Figures, connections: Figures, tmp_path: Any
+) -> None:
+    page = tmp_path / "scale.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    publish(page, {**report, "connections": connections}, [])
+    text = page.read_text()
+    assert "What connections cost: later" in text
+    assert "UNDER LOAD: other programs used 0.4 cores" in text
+    assert "| nothing declared | 85 | 2.1 | - | - |" in text
+    assert "| 2 vendors of VectorIndex: a connection each | 190 | 2.5 | 7.2 | 6.0 |" in text
+    assert "| VectorIndex | qdrant | none | 61 | 62 |\n" in text
+    assert "| VectorIndex | pgvector | psycopg | 61 | 62 |\n" in text
+    assert "|  | MiB | seconds until ready | until caught up | CPU seconds |\n|---|--:|" in text
+    assert "| connection | and an object |\n|---|---|---|--:|--:|\n" in text
+
+
 def test_the_chart_is_a_picture_with_a_bar_for_every_figure(report: Figures) -> None:
     root = ET.fromstring(chart(report))
     drawn = [bar for bar in root.iter() if bar.get("rx")]

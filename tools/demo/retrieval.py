@@ -73,7 +73,7 @@ class Retrieval:
             database.execute("SET enable_seqscan = off")
             table = Identifier(environment["INDEX_SCHEMA"], environment["INDEX_TABLE"])
             column = Identifier(environment["INDEX_COLUMN"])
-            near = SQL(environment["INDEX_OPERATOR"])  # type: ignore[arg-type]  # the provider's own
+            near = SQL(environment["INDEX_OPERATOR"])
             query = SQL(
                 "EXPLAIN SELECT id FROM {table} ORDER BY {column} {near} "
                 "(SELECT {column} FROM {table} LIMIT 1) LIMIT 2"
