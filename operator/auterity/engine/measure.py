@@ -82,7 +82,7 @@ class Measures:
         if not checks:
             return Findings(Verdict.PASSING, "", math.inf), False
         every = provider.measured_every
-        window = math.ceil(seconds(rules.window) / every) * every
+        window = max(math.ceil(seconds(rules.window) / every), 1) * every
         said = [check.model_dump_json() for check in checks]
         about = (place, rules.window, rules.min_requests, *said)
         known = self._known.get(uid)

@@ -166,6 +166,17 @@ async def test_whole_minutes_since_the_step_was_reached_are_measured(
     assert span.end == START + timedelta(minutes=last)
 
 
+async def test_a_window_is_never_shorter_than_what_one_figure_is_about():
+    vendor = Monitored()
+    vendor.told = {"r-new": measured(ErrorRate=0.0)}
+    rules = Rollout.model_validate({**CHECKED, "window": "0s"})
+    now = START + timedelta(minutes=10)
+    told, _ = await Measures().ask("uid", vendor, "id", rules, PLACE, now)  # type: ignore[arg-type]  # it measures
+    assert told.verdict is Verdict.PASSING
+    ((_, _, span),) = vendor.asked
+    assert span.end - span.start == timedelta(minutes=1)
+
+
 async def test_where_only_one_gets_traffic_nothing_is_compared():
     vendor, alone = Monitored(), Place("r-new", None, START)
     vendor.told = {"r-new": measured(ErrorRate=3.0)}
