@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr
@@ -100,15 +101,19 @@ def digest(value: object) -> str:
 def shared_entries(want: Params) -> list[str]:
     """Paths of the entries of shared maps that are declared, to remember that they are ours."""
     return sorted(
-        f"{name}.{key}"
-        for name in type(want).model_fields
-        if marked(type(want), name, SHARED)
-        for key in (getattr(want, name, None) or {})
+        f"{name}.{key}" for name in _shared(type(want)) for key in (getattr(want, name, None) or {})
     )
+
+
+@cache
+def _shared(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(name for name in model.model_fields if marked(model, name, SHARED))
 
 
 def unknown_paths(model: type[BaseModel], memory: Memory) -> list[str]:
     """Those create-only paths that name no field of the model."""
+    if not memory.create_only:
+        return []
     portable = {alias_of(model, name) for name in memory.portable}
     own = {alias_of(model, name) for name in model.model_fields if name not in memory.portable}
     known = portable | {f"{memory.vendor}.{name}" for name in own}

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic
+from functools import lru_cache
+from time import monotonic, time
 from typing import Any
 
 from auterity.api import API_VERSION, GROUP, VERSION
@@ -53,7 +54,7 @@ class KubeCluster:
         self._events = _EventLimits()
 
     def now(self) -> str:
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _told(int(time()))
 
     def find(self, key: Key) -> Subject | None:
         return self._store.find(key)
@@ -250,6 +251,11 @@ class KubeSecrets:
                 raise Busy(f"Secret {self.namespace}/{name} was changed by someone else") from error
             raise ClusterUnavailable(f"Secret {self.namespace}/{name}: {error.message}") from None
         return str(raw["metadata"]["resourceVersion"])
+
+
+@lru_cache(maxsize=1)
+def _told(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def difference(old: JSON, new: JSON) -> JSON:
