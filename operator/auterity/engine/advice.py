@@ -19,7 +19,6 @@ from auterity.api.fields import (
     DESTRUCTIVE,
     OutputRef,
     Reference,
-    alias_of,
     deprecation,
     resolvables,
 )
@@ -111,14 +110,14 @@ class Adviser:
             *(f"spec.createOnly: {path} is no field of this kind" for path in unknown),
             *self._against_connection(declared, namespace),
             *(f"{path}: {text}" for path, text in self._against(subject.key, references)),
-            *_objections(declared, named=common.external_name is not None),
+            *declared.objections(declared.want),
             *_not_to_be_rolled_out(declared),
         ]
         warnings = [
             *self._absent(declared, namespace),
             *(f"{path}: {text}" for path, text in self._unmet(subject.key, references)),
             *_deprecated(common, "spec"),
-            *_deprecated(declared.want, "spec", _below(declared)),
+            *_deprecated(declared.want, "spec", declared.blocks),
             *_risks(declared),
         ]
         for text, certain in (*self._rivals(subject, declared), *self._spent(subject, declared)):
@@ -220,7 +219,7 @@ class Adviser:
         owners = _named(other.key for other in found)
         held = "only one of them can have it" if by_name else "they may be in each other's way"
         yield (
-            f"{_name_path(declared)}: {mine!r} at {vendor} is claimed by {owners}: {held}",
+            f"{declared.name_path}: {mine!r} at {vendor} is claimed by {owners}: {held}",
             certain,
         )
 
@@ -402,29 +401,9 @@ def _risks(declared: Declared) -> Iterator[str]:
         )
 
 
-def _objections(declared: Declared, *, named: bool) -> Iterator[str]:
-    for name, text in declared.provider.objections(declared.want).items():
-        if name == "name":
-            yield f"{'spec.externalName' if named else 'metadata.name'}: {text}"
-        else:
-            alias = alias_of(type(declared.want), name)
-            yield f"{_below(declared).get(name, 'spec')}.{alias}: {text}"
-
-
 def _not_to_be_rolled_out(declared: Declared) -> Iterator[str]:
     if isinstance(declared.want, Revisioned):
         yield from unsupported(declared.provider, declared.want)
-
-
-def _name_path(declared: Declared) -> str:
-    return "metadata.name" if declared.common.external_name is None else "spec.externalName"
-
-
-def _below(declared: Declared) -> dict[str, str]:
-    """The vendor's own fields (Python names) and the block that they stand in."""
-    block = f"spec.{declared.provider.vendor}"
-    own = declared.provider.params.model_fields.keys() - declared.kind.params.model_fields.keys()
-    return dict.fromkeys(own, block)
 
 
 def _memory(declared: Declared) -> Memory:

@@ -14,10 +14,9 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from pydantic import SecretStr
 
 from auterity.api.connection import ConnectionParams
-from auterity.api.fields import Params, alias_of
+from auterity.api.fields import Params
 from auterity.api.rollout import Metric, Probe
 from auterity.engine.calls import Door
-from auterity.engine.errors import Rejected
 
 P = TypeVar("P", bound=Params)
 S = TypeVar("S", bound="Session")
@@ -253,27 +252,13 @@ class Provider(ABC, Generic[P, S]):
 
     @classmethod
     def objections(cls, want: P) -> Mapping[str, str]:  # noqa: ARG003 - for those that override it
-        """Fields (Python names) that the vendor would refuse, and why, told at admission.
+        """Fields (Python names) that the vendor would refuse, ignore or break at, and why.
 
-        Only for what it refuses whatever its state and the schema cannot say: above all names,
-        which cannot be mended later. Values are looked up only later, so none may be revealed.
+        Told at admission, and again before anything is made or changed: no verb need ask. Only what
+        is so whatever the vendor's state and what the schema cannot say: above all names, which
+        cannot be mended later. Values are not looked up at admission, so none may be revealed.
         """
         return {}
-
-    @classmethod
-    def refuse(cls, want: P, *, names: bool = True) -> None:
-        """Raises Rejected with all `objections`, by the fields' names in a manifest.
-
-        For verbs of vendors that would not refuse these things but ignore them, or refuse them only
-        when half of the object is made. Without `names`, the name itself is left to the vendor.
-        """
-        told = [
-            f"{alias_of(type(want), field)}: {text}"
-            for field, text in cls.objections(want).items()
-            if names or field != "name"
-        ]
-        if told:
-            raise Rejected("; ".join(told))
 
     @classmethod
     def billed(cls, want: P) -> Sequence[Billed] | None:  # noqa: ARG003 - for those that override it

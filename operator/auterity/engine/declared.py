@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from auterity.api.common import CommonSpec, DeletionPolicy
-from auterity.api.fields import Params
+from auterity.api.fields import Params, alias_of
 from auterity.api.kinds import KINDS, Kind
 from auterity.engine.contract import Connector, Provider
 from auterity.engine.errors import Rejected
@@ -31,6 +31,39 @@ class Declared:
         """Whether the vendor's object outlives this one."""
         policy = self.common.deletion_policy or self.kind.deletion_policy
         return policy is DeletionPolicy.RETAIN
+
+    @property
+    def name_path(self) -> str:
+        """Where its name at the vendor stands in the manifest."""
+        return "metadata.name" if self.common.external_name is None else "spec.externalName"
+
+    @property
+    def blocks(self) -> dict[str, str]:
+        """The vendor's own fields (Python names), and the block that they stand in."""
+        own = self.provider.params.model_fields.keys() - self.kind.params.model_fields.keys()
+        return dict.fromkeys(own, f"spec.{self.provider.vendor}")
+
+    def objections(self, want: Params, *, named: bool = False) -> list[str]:
+        """What the provider objects to, by the fields' paths in the manifest.
+
+        What is `named` already has a name that the vendor took.
+        """
+        return [
+            f"{self._path(field)}: {text}"
+            for field, text in self.provider.objections(want).items()
+            if not (named and field == "name")
+        ]
+
+    def refuse(self, want: Params, *, named: bool = False) -> None:
+        """Raises Rejected with all that the provider objects to."""
+        if told := self.objections(want, named=named):
+            raise Rejected("; ".join(told))
+
+    def _path(self, field: str) -> str:
+        if field == "name":
+            return self.name_path
+        alias = alias_of(self.provider.params, field)
+        return f"{self.blocks.get(field, 'spec')}.{alias}"
 
 
 def connectors(providers: Providers) -> dict[str, type[Connector]]:

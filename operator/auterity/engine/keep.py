@@ -246,6 +246,7 @@ class Keep:
                 f"an earlier creation at {vendor} may have succeeded without our learning its id; "
                 f"look there, and remove the annotation {CREATE_PENDING} if there is nothing"
             )
+        self.declared.refuse(self.want)
         if not self.visit.approved("Create", None, self._all_fields):
             return await self.visit.await_approval()
         if vanished:
@@ -325,6 +326,8 @@ class Keep:
         action: str,
         cause: str,
     ) -> Verdict:
+        if differences:
+            self.declared.refuse(self.want, named=True)
         if not self.visit.approved(action, observed.id, differences):
             return await self.visit.await_approval()
         await self._hold()

@@ -104,7 +104,7 @@ class Revisions:
         assert visit.declared is not None  # noqa: S101 - the connection was looked up for it
         self.visit, self.provider = visit, provider
         self.vendor = provider.vendor
-        self.driven = visit.declared.common.drift_policy
+        self.declared = visit.declared
         self.rules = want.rollout
         for problem in unsupported(type(provider), want):
             raise Rejected(problem)
@@ -184,13 +184,11 @@ class Revisions:
 
     @property
     def _create_only(self) -> tuple[str, ...]:
-        assert self.visit.declared is not None  # noqa: S101 - see above
-        return tuple(self.visit.declared.common.create_only)
+        return tuple(self.declared.common.create_only)
 
     @property
     def _portable(self) -> frozenset[str]:
-        assert self.visit.declared is not None  # noqa: S101 - see above
-        return frozenset(self.visit.declared.kind.params.model_fields)
+        return frozenset(self.declared.kind.params.model_fields)
 
     # One visit of a rollout
 
@@ -265,10 +263,12 @@ class Revisions:
         starts = not self._failed(target) and target not in {r.name for r in observed.revisions}
         differences = self._changes(observed, target, decision)
         foreign = self._known and not self.visit.observes
-        if foreign and self.driven is DriftPolicy.REPORT:
+        if foreign and self.declared.common.drift_policy is DriftPolicy.REPORT:
             return await self._report(differences)
         if foreign:
             self._drifted(differences)
+        if starts:
+            self.declared.refuse(self.want, named=True)
         if starts and not self.visit.approved("Update", observed.id, differences):
             return await self.visit.await_approval()
         if isinstance(decision, rollout.Move):

@@ -172,7 +172,6 @@ class ModalEndpoint(Provider[ModalEndpointParams, ModalSession]):
         )
 
     async def create(self, want: ModalEndpointParams, owner: str) -> str:
-        self.refuse(want)
         told = await self.session.call(
             "EndpointCreate",
             name=want.name,
@@ -191,7 +190,6 @@ class ModalEndpoint(Provider[ModalEndpointParams, ModalSession]):
     ) -> None:
         if not changed:
             return
-        self.refuse(want)
         told = await self.session.call("EndpointGetInfo", endpoint_id=id)
         if str(told.get("info", {}).get("status")) == f"{STATE}FAILED":
             # It has never served, and nothing of it can be changed.

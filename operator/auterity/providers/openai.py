@@ -242,7 +242,6 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
             return _observed(job)
 
     async def create(self, want: OpenAITuningParams, owner: str) -> Observed[OpenAITuningParams]:
-        self.refuse(want)
         try:
             job = await self.session.call("POST", JOBS, json=body_of(want, owner))
         except Forbidden as failure:

@@ -1,6 +1,6 @@
 """Shelf, a vendor in memory: it keeps what it is given, or misbehaves as a test asks."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
@@ -267,6 +267,15 @@ class Listing(ShelfIndex):
     """Can list."""
 
     lists = True
+
+
+class Fussy(ShelfIndex):
+    """One that would take it, and then keep nothing of it."""
+
+    @classmethod
+    def objections(cls, want: ShelfIndexParams) -> Mapping[str, str]:
+        found = {} if want.name.islower() else {"name": "it takes no capitals"}
+        return found if want.note != "no" else {**found, "note": "it takes no such note"}
 
 
 class Shelf(Vendor):

@@ -19,7 +19,7 @@ from auterity.engine.errors import (
 from auterity.engine.verdict import Again
 from tests.conformance.faults import Killed
 from tests.conformance.harness import NAME, Harness
-from tests.unit.engine.shelf import PASSWORD, TOKEN, ShelfIndex, World
+from tests.unit.engine.shelf import PASSWORD, TOKEN, Fussy, ShelfIndex, World
 
 TABLE: list[tuple[Exception, str, str, Again, float]] = [
     (Unavailable("down"), "ProviderUnavailable", "Reconciling", Again.RETRY, 600.0),
@@ -65,6 +65,33 @@ async def test_every_failure_shows_its_reason_and_its_next_visit(
     world.trouble.clear()
     assert (await harness.converge()).outcome == "Ready"
     assert {c["type"] for c in harness.subject.status["conditions"]} == {"Ready"}
+
+
+@pytest.mark.parametrize("harness", [Fussy], indirect=True)
+async def test_what_the_vendor_would_not_take_is_told_before_anything_is_made_or_changed(
+    harness: Harness, world: World
+):
+    spec = type(harness.vendor).spec
+    harness.apply({**spec, "shelf": {"note": "no"}, "externalName": "Docs"})
+    assert (await harness.converge()).outcome == "SpecRejected"
+    assert harness.ready["message"] == (
+        "spec.externalName: it takes no capitals; spec.shelf.note: it takes no such note"
+    )
+    assert not harness.subject.kept
+    harness.apply({**spec, "shelf": {"note": "yes"}})
+    assert (await harness.converge()).outcome == "Ready"
+    harness.apply({**spec, "shelf": {"note": "no"}})
+    assert (await harness.converge()).outcome == "SpecRejected"
+    assert [thing.fields["note"] for thing in world.things.values()] == ["yes"]
+
+
+@pytest.mark.parametrize("harness", [Fussy], indirect=True)
+async def test_a_name_that_was_taken_once_is_not_objected_to_again(harness: Harness, world: World):
+    world.put("Docs", replicas=3)
+    spec = {**type(harness.vendor).spec, "externalName": "Docs", "policy": "Adopt"}
+    harness.apply(spec)
+    assert (await harness.converge()).outcome == "Ready", harness.ready
+    assert world.things["Docs"].fields["replicas"] == 1
 
 
 async def test_a_problem_is_an_event_when_it_begins_and_when_it_ends(

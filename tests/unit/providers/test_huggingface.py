@@ -157,7 +157,10 @@ async def test_what_was_called_protected_is_authenticated(harness: Harness, api:
         ({"huggingFace": {"container": {"engine": "warp"}}}, "unknown variant `warp`"),
         ({"model": {"version": "main"}}, "version has to be a commit in full"),
         ({"hardware": None}, "hardware: Hugging Face needs an instance type"),
-        ({"externalName": "Support_7B"}, "name: Hugging Face takes 1 to 32 lower-case letters"),
+        (
+            {"externalName": "Support_7B"},
+            "spec.externalName: Hugging Face takes 1 to 32 lower-case letters",
+        ),
         ({"scaling": {"toZeroAfter": "90s"}}, "toZeroAfter has to be whole minutes"),
     ],
 )

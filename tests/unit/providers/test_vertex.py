@@ -141,7 +141,7 @@ async def test_what_vertex_cannot_do_is_told_by_field(endpoint: Harness, patch: 
     await endpoint.converge()
     assert endpoint.ready["reason"] == "SpecRejected"
     assert words in endpoint.ready["message"]
-    assert behind(endpoint).endpoints[NAME].get("deployedModels") is None
+    assert not behind(endpoint).endpoints.get(NAME, {}).get("deployedModels")
     assert list(behind(endpoint).models) == ["in-registry"]
 
 

@@ -190,7 +190,6 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
         )
 
     async def create(self, want: AzureMLEndpointParams, owner: str) -> str:
-        self.refuse(want, names=False)
         marks = {OWNER_TAG: owner, **({KEY_TAG: "true"} if want.publish_key else {})}
         identity: JSON = {"type": "SystemAssigned"}
         if own := want.user_assigned_identities:
@@ -214,7 +213,6 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
     ) -> None:
         body = await self._endpoint(id)
         if any(path.split(".")[0] == "scaling" for path in changed):
-            self.refuse(want, names=False)
             # First: while the endpoint is being changed, its deployments cannot be.
             for one in await self._deployments(id):
                 await self.scaling.keep(one, want.scaling, owner, VERSION)
@@ -236,7 +234,6 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
             return
 
     async def add_revision(self, id: str, want: AzureMLEndpointParams, owner: str) -> None:
-        self.refuse(want, names=False)
         path = f"{self._path(id)}/deployments/{want.revision}"
         if await self.session.find(path, VERSION) is not None:
             return

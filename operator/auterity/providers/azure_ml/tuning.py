@@ -195,7 +195,6 @@ class AzureMLJob(Provider[AzureMLJobParams, AzureSession]):
         )
 
     async def create(self, want: AzureMLJobParams, owner: str) -> str:
-        self.refuse(want)
         for name in _attempts(want.name):
             id = f"{want.workspace}/{name}"
             if await self._job(id) is None:

@@ -184,7 +184,6 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
                     yield await self._observed(f"{account['name']}/{body['name']}", body, account)
 
     async def create(self, want: AzureOpenAIDeploymentParams, owner: str) -> str:
-        self.refuse(want, names=False)
         id = f"{want.account}/{want.name}"
         # A PUT, which can be repeated: a deployment that is there already has just been looked for.
         await self._put(id, self._body(want, owner, {}, frozenset({"tags"})))
@@ -198,8 +197,6 @@ class AzureOpenAIDeployment(Provider[AzureOpenAIDeploymentParams, AzureSession])
                 "model: the model of a deployment cannot change; declare another deployment and "
                 "lead requests there, or delete this one and declare it anew"
             )
-        if changed:
-            self.refuse(want, names=False)
         now = await self.session.find(self._path(id), VERSION)
         if now is None:
             await self.create(want, owner)

@@ -125,7 +125,6 @@ class AzureOpenAITuning(Provider[AzureOpenAITuningParams, AzureSession]):
     async def create(
         self, want: AzureOpenAITuningParams, owner: str
     ) -> Observed[AzureOpenAITuningParams]:
-        self.refuse(want)
         job = await self._call(
             await self._base(want.account), "POST", JOBS, json=_request(want, owner)
         )

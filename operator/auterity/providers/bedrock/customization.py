@@ -148,7 +148,6 @@ class BedrockCustomization(Provider[BedrockCustomizationParams, AwsSession]):
         )
 
     async def create(self, want: BedrockCustomizationParams, owner: str) -> str:
-        self.refuse(want)
         taken = {job["jobName"] for job in await self._attempts(want.name)}
         free = (f"{want.name}{AGAIN}{number}" for number in itertools.count(2))
         name = next(one for one in itertools.chain([want.name], free) if one not in taken)

@@ -168,14 +168,12 @@ class BedrockDeployment(Provider[BedrockDeploymentParams, AwsSession]):
         )
 
     async def create(self, want: BedrockDeploymentParams, owner: str) -> str:
-        self.refuse(want)
         tags = {**(want.tags or {}), OWNER_TAG: owner}
         return await declared(want)(self.session).create(want, tags)
 
     async def update(
         self, id: str, want: BedrockDeploymentParams, changed: frozenset[str], owner: str
     ) -> None:
-        self.refuse(want)
         if any(path.startswith("model.") for path in changed):
             await self._behind(id).change(id, want.model.reference or "")
         await retag(self.session, id, want.tags or {}, changed, owner)

@@ -169,7 +169,6 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
     async def create(
         self, want: HuggingFaceEndpointParams, owner: str
     ) -> Observed[HuggingFaceEndpointParams]:
-        self.refuse(want)
         body: JSON = {
             "name": want.name,
             "type": want.type,
@@ -199,8 +198,6 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
     async def update(
         self, id: str, want: HuggingFaceEndpointParams, changed: frozenset[str], owner: str
     ) -> None:
-        if changed:
-            self.refuse(want)
         now = await self.session.call("GET", self._path(id))
         parts = {path.partition(".")[0] for path in changed}
         if body := _changes(now, want, changed, owner):

@@ -107,7 +107,6 @@ class ReplicateDeployment(RestProvider[ReplicateDeploymentParams]):
     async def create(
         self, want: ReplicateDeploymentParams, owner: str
     ) -> Observed[ReplicateDeploymentParams]:
-        self.refuse(want)
         body = self.encode(want, owner)
         body["version"] = body["version"] or await self.session.latest(body["model"])
         return self._decoded(await self.session.call("POST", self.collection, json=body))
@@ -115,8 +114,6 @@ class ReplicateDeployment(RestProvider[ReplicateDeploymentParams]):
     async def update(
         self, id: str, want: ReplicateDeploymentParams, changed: frozenset[str], owner: str
     ) -> None:
-        if changed:
-            self.refuse(want)
         # Every change makes another release: what is the same already is not sent.
         body: JSON = {}
         if any(path.startswith("model") for path in changed):

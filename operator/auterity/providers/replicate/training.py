@@ -144,7 +144,6 @@ class ReplicateTraining(Provider[ReplicateTrainingParams, ReplicateSession]):
     async def create(
         self, want: ReplicateTrainingParams, owner: str
     ) -> Observed[ReplicateTrainingParams]:
-        self.refuse(want)
         trainer = str(want.base_model)
         version = want.version or await self.session.latest(trainer)
         secrets = {one.name: one.reveal() for one in want.secret_inputs}

@@ -159,7 +159,6 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         )
 
     async def create(self, want: SageMakerTrainingParams, owner: str) -> str:
-        self.refuse(want)
         taken = {job["TrainingJobName"] for job in await self._attempts(want.name)}
         free = (f"{want.name}{AGAIN}{number}" for number in itertools.count(2))
         name = next(one for one in itertools.chain([want.name], free) if one not in taken)

@@ -146,7 +146,6 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
             return self._seen(endpoint, deployments)
 
     async def create(self, want: TogetherDeploymentParams, owner: str) -> str:
-        self.refuse(want)
         body = {"name": want.name}
         if want.visibility is not None:
             body["visibility"] = VISIBILITY[want.visibility]
@@ -157,7 +156,6 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
     async def update(
         self, id: str, want: TogetherDeploymentParams, changed: frozenset[str], owner: str
     ) -> None:
-        self.refuse(want)
         if "visibility" in changed and want.visibility is not None:
             await self._change({"visibility": VISIBILITY[want.visibility]}, ["visibility"], id)
         if not changed - {"visibility"}:
@@ -187,7 +185,6 @@ class TogetherDeployment(Provider[TogetherDeploymentParams, TogetherSession]):
                 await self.session.call("DELETE", path)
 
     async def add_revision(self, id: str, want: TogetherDeploymentParams, owner: str) -> None:
-        self.refuse(want)
         body: JSON = {
             "name": want.revision,
             "model": _path_of(want.model),

@@ -162,7 +162,6 @@ class TogetherTuning(Provider[TogetherTuningParams, TogetherSession]):
             return _observed(job, reason, project)
 
     async def create(self, want: TogetherTuningParams, owner: str) -> str:
-        self.refuse(want)
         for field in ("training_data", "validation_data"):
             if (file := getattr(want, field)) is not None:
                 await self._check(file, field.partition("_")[0] + "Data")
