@@ -25,7 +25,7 @@ from auterity.engine.errors import (
     Unauthorized,
 )
 from auterity.engine.limits import Budget
-from auterity.engine.redaction import frames_of, hide, remember, words_of
+from auterity.engine.redaction import frames_of, hide, remember_spellings, spellings, words_of
 from auterity.engine.references import References
 from auterity.engine.subject import JSON, Key, Subject
 from auterity.engine.verdict import Again, Verdict, Waits
@@ -50,15 +50,20 @@ class Opened:
     """The versions of the Secrets that it was opened with."""
     waits: frozenset[Waits]
     """Those Secrets, so that a change of one wakes the connection."""
-    secrets: tuple[str, ...] = field(repr=False)
-    """Their values, to be hidden from all that its users tell."""
+    secrets: frozenset[str] = field(repr=False)
+    """Their values in every spelling, to be hidden from all that its users tell."""
     region: str | None = None
     """The region whose prices hold for what it leads to, if the connection says so."""
 
 
 def connection_key(namespace: str, ref: ConnectionRef) -> Key:
     """The key of the connection that an object in a namespace refers to."""
-    return Key(ref.kind, namespace if ref.kind == "Connection" else "", ref.name)
+    return connection_named(namespace, ref.kind, ref.name)
+
+
+def connection_named(namespace: str, kind: str, name: str) -> Key:
+    """The key of a connection of that kind and name, as referred to from a namespace."""
+    return Key(kind, namespace if kind == "Connection" else "", name)
 
 
 class Connections:
@@ -284,8 +289,7 @@ class Connections:
             if self._cluster.find(subject.key) is None:
                 # It went meanwhile: nobody else would come to close what was opened.
                 self.forget(subject.key)
-        for value in opened.secrets:
-            remember(value)
+        remember_spellings(opened.secrets)
         return opened
 
     async def _open_anew(self, subject: Subject, before: Opened | None) -> Opened:
@@ -330,7 +334,7 @@ class Connections:
             declared,
             versions,
             frozenset(references.waits),
-            tuple(field.reveal() for field in resolved if is_secret(field)),
+            frozenset().union(*(spellings(it.reveal()) for it in resolved if is_secret(it))),
             connector.billing_region,
         )
 

@@ -12,7 +12,8 @@ HIDDEN = "<secret>"
 SHORTEST = 4
 """Shorter values are not searched for: they would blot out ordinary words."""
 
-_known: ContextVar[frozenset[str]] = ContextVar("known_secrets", default=frozenset())
+_known: ContextVar[tuple[str, ...]] = ContextVar("known_secrets", default=())
+"""The longest first, so that none is hidden in part."""
 
 
 @contextmanager
@@ -27,17 +28,32 @@ def private() -> Iterator[None]:
 
 def remember(value: str) -> None:
     """From now on, hide this value in everything this task (and its children) tells."""
-    if len(value) >= SHORTEST:
-        found = {value, *value.splitlines()}
-        # As it stands in a URL or in JSON that a vendor quotes.
-        found |= {quote(value, safe=""), quote(value), quote_plus(value)}
-        found |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-        _known.set(_known.get() | {one for one in found if len(one) >= SHORTEST})
+    remember_spellings(spellings(value))
+
+
+def spellings(value: str) -> frozenset[str]:
+    """What is to be hidden of a value: also as it stands in a URL or in JSON that a vendor quotes.
+
+    To work it out costs more than to look for it: for what many visits are to hide, do so once.
+    """
+    if len(value) < SHORTEST:
+        return frozenset()
+    found = {value, *value.splitlines()}
+    found |= {quote(value, safe=""), quote(value), quote_plus(value)}
+    found |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    return frozenset(one for one in found if len(one) >= SHORTEST)
+
+
+def remember_spellings(spelt: frozenset[str]) -> None:
+    """Like `remember`, of values whose spellings are known."""
+    known = _known.get()
+    if not spelt.issubset(known):
+        _known.set(tuple(sorted({*known, *spelt}, key=len, reverse=True)))
 
 
 def hide(text: str) -> str:
     """The text without any secret value that this task knows."""
-    for value in sorted(_known.get(), key=len, reverse=True):
+    for value in _known.get():
         if value in text:
             text = text.replace(value, HIDDEN)
     return text

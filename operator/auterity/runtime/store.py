@@ -7,9 +7,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
-from auterity.api.common import ConnectionRef
 from auterity.api.kinds import CONNECTIONS, KINDS
-from auterity.engine.connections import connection_key
+from auterity.engine.connections import connection_named
 from auterity.engine.subject import Key, Subject
 from auterity.engine.verdict import Waits
 
@@ -191,9 +190,8 @@ def connection_of(subject: Subject) -> Key:
     if subject.key.kind in CONNECTIONS:
         return subject.key
     ref = subject.spec.get("connectionRef") or {}
-    kind = ref.get("kind", "Connection")
-    named = ConnectionRef.model_construct(kind=kind, name=ref.get("name", ""))
-    return connection_key(subject.key.namespace, named)
+    kind, name = ref.get("kind", "Connection"), ref.get("name", "")
+    return connection_named(subject.key.namespace, kind, name)
 
 
 def _difference(old: Subject | None, new: Subject) -> Change:
