@@ -11,7 +11,8 @@ from contextlib import suppress
 
 import pytest
 
-from auterity.runtime import garbage
+from auterity.runtime import app, garbage
+from auterity.runtime.operator import Options
 
 
 class Watch:
@@ -95,3 +96,15 @@ def test_a_large_buffer_is_never_in_the_heap(first: str, outside: str):
     program = HELD.format(first=first)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.decode().strip() == outside
+
+
+def test_the_operator_gives_large_buffers_back(monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+
+    async def run(*_: object) -> None:
+        done.append("run")
+
+    monkeypatch.setattr(app, "_run", run)
+    monkeypatch.setattr(garbage, "give_back_large_buffers", lambda: done.append("given back"))
+    app.run({}, Options(), host="127.0.0.1", port=0)
+    assert done == ["given back", "run"]
