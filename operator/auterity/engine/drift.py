@@ -294,15 +294,24 @@ def _fingerprint(value: object, version: str) -> str:
 
 
 def _untold(want: BaseModel, path: str) -> Iterator[tuple[str, object]]:
-    cls = type(want)
-    for name in cls.model_fields:
+    for name, write_only, key in _declared(type(want)):
         value = getattr(want, name)
-        if value is None or marked(cls, name, ENGINE):
+        if value is None:
             continue
-        if marked(cls, name, WRITE_ONLY):
+        if write_only:
             yield f"{path}{name}", value
-        else:
-            yield from _untold_below(value, f"{path}{name}", key_field(cls, name))
+        elif not isinstance(value, str | int | float):
+            yield from _untold_below(value, f"{path}{name}", key)
+
+
+@cache
+def _declared(model: type[BaseModel]) -> tuple[tuple[str, bool, str | None], ...]:
+    """The fields that are sent to the vendor: name, whether write-only, the key of its entries."""
+    return tuple(
+        (name, marked(model, name, WRITE_ONLY), key_field(model, name))
+        for name in model.model_fields
+        if not marked(model, name, ENGINE)
+    )
 
 
 def _untold_below(value: object, path: str, key: str | None = None) -> Iterator[tuple[str, object]]:
