@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
@@ -103,13 +104,20 @@ class Metrics:
             registry=self.registry,
         )
 
+        # To find a series by its labels costs more than to count. None of these is ever removed.
+        self._visits_of = cache(self._visits.labels)
+        self._visit_seconds_of = cache(self._visit_seconds.labels)
+        self._calls_of = cache(self._calls.labels)
+        self._call_seconds_of = cache(self._call_seconds.labels)
+        self._writes_of = cache(self._writes.labels)
+
     def visited(self, kind: str, vendor: str, outcome: str, seconds: float) -> None:
-        self._visits.labels(kind, vendor, outcome).inc()
-        self._visit_seconds.labels(kind, vendor).observe(seconds)
+        self._visits_of(kind, vendor, outcome).inc()
+        self._visit_seconds_of(kind, vendor).observe(seconds)
 
     def called(self, vendor: str, method: str, status: str, seconds: float) -> None:
-        self._calls.labels(vendor, method, status).inc()
-        self._call_seconds.labels(vendor, method).observe(seconds)
+        self._calls_of(vendor, method, status).inc()
+        self._call_seconds_of(vendor, method).observe(seconds)
 
     def waited(self, vendor: str, connection: str, seconds: float) -> None:
         self._waits.labels(vendor, connection).inc(seconds)
@@ -130,7 +138,7 @@ class Metrics:
 
     def wrote(self, verb: str, resource: str) -> None:
         """A write to the Kubernetes API."""
-        self._writes.labels(verb, resource).inc()
+        self._writes_of(verb, resource).inc()
 
     def watch(self, state: State) -> None:
         """Also tell the state of these, read when Prometheus asks."""
