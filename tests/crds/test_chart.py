@@ -348,11 +348,17 @@ def test_what_users_add_reaches_the_pod(program: Path) -> None:
         assert spec[same] == EVERYTHING_ON[same]
 
 
+def configured(documents: list[JSON], what: str) -> list[JSON]:
+    """The ConfigMaps of that name behind the release's."""
+    found = of_kind(documents, "ConfigMap")
+    return [one for one in found if one["metadata"]["name"].endswith(f"-{what}")]
+
+
 def test_prices_reach_the_operator_in_a_file_that_it_can_read(
     program: Path, tmp_path: Path
 ) -> None:
     found = rendered(program, values=EVERYTHING_ON)
-    (lists,) = of_kind(found, "ConfigMap")[:1]
+    (lists,) = configured(found, "prices")
     spec = pod_of(found)["spec"]
     (volume,) = (one for one in spec["volumes"] if one["name"] == "prices")
     (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "prices")
@@ -368,7 +374,7 @@ def test_prices_reach_the_operator_in_a_file_that_it_can_read(
     assert there is not None
     assert elsewhere is not None
     assert (there.amount, elsewhere.amount) == (0, 0.09)
-    assert "prices" not in yaml.safe_dump_all(of_kind(rendered(program), "ConfigMap"))
+    assert configured(rendered(program), "prices") == []
 
 
 def test_pods_get_an_identity_at_each_cloud(program: Path) -> None:
@@ -524,7 +530,7 @@ def test_the_rules_are_as_the_prometheus_operator_wants_them(program: Path) -> N
 
 def test_the_dashboard_is_what_grafanas_sidecar_looks_for(program: Path) -> None:
     documents = rendered(program, values=EVERYTHING_ON)
-    (dashboard,) = of_kind(documents, "ConfigMap")
+    (dashboard,) = configured(documents, "dashboard")
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     (text,) = dashboard["data"].values()
     assert json.loads(text) == json.loads((CHART / "dashboard.json").read_text())
