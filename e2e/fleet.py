@@ -9,8 +9,17 @@ from pydantic import SecretStr
 from auterity.api.connection import RateLimit
 from auterity.api.fields import SHARED, UNVERSIONED, SecretValue, Text, TextMap
 from auterity.api.model_deployment import ModelDeployment, ModelSource
-from auterity.api.rollout import Probe
-from auterity.engine.contract import Answer, Billed, Identity, Observed, Phase, Revision
+from auterity.api.rollout import Metric, Probe
+from auterity.engine.contract import (
+    Answer,
+    Billed,
+    Identity,
+    Measured,
+    Observed,
+    Phase,
+    Revision,
+    Span,
+)
 from auterity.engine.errors import NotFound
 from auterity.transport import http
 from auterity.transport.rest import RestConnector, RestProvider, RestSession
@@ -77,6 +86,9 @@ class FleetDeployment(RestProvider[FleetParams]):
     collection = "/deployments"
     revisions = True
     probes = True
+    measures = frozenset({Metric.ERROR_RATE})
+    measured_every = 1.0
+    measured_after = 0.1
     poll_after = 0.2
 
     @classmethod
@@ -129,6 +141,17 @@ class FleetDeployment(RestProvider[FleetParams]):
     async def probe(self, id: str, request: Probe, revision: str | None) -> Answer:
         query = {} if revision is None else {"revision": revision}
         return await _ask(self.session, f"{self.path(id)}/answers", **query)
+
+    async def measure(
+        self, id: str, revision: str, metrics: frozenset[Metric], span: Span
+    ) -> Measured:
+        told = await self.session.call(
+            "GET",
+            f"{self._revision(id, revision)}/figures",
+            params={"start": span.start.timestamp(), "end": span.end.timestamp()},
+        )
+        count = told["requests"]
+        return Measured(count, {Metric.ERROR_RATE: 100 * told["errors"] / count} if count else {})
 
     def _revision(self, id: str, revision: str) -> str:
         return f"{self.path(id)}/revisions/{quote(revision, safe='')}"

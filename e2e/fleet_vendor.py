@@ -72,12 +72,14 @@ class Fleet:
     """Keeps revisions beside each other and divides the traffic between them.
 
     What an image is, its name tells: `broken` never becomes ready, `sick` fails whoever is sent to
-    it as soon as it gets some of the traffic.
+    it as soon as it gets some of the traffic, `failing` fails one in twelve of its users, and of
+    `quiet` nobody wants anything until `speak`.
     """
 
     def __init__(self) -> None:
         self.deployments: dict[str, JSON] = {}
         self.status = 200
+        self.heard = False
         self._history: list[JSON] = []
         self._problems: list[str] = []
         self.server = FakeServer()
@@ -89,6 +91,7 @@ class Fleet:
             ("DELETE", "/deployments/{id}", self._one),
             ("PUT", "/deployments/{id}/revisions/{revision}", self._add),
             ("DELETE", "/deployments/{id}/revisions/{revision}", self._remove),
+            ("GET", "/deployments/{id}/revisions/{revision}/figures", self._figures),
             ("PUT", "/deployments/{id}/traffic", self._divide),
             ("POST", "/deployments/{id}/answers", self._asked),
         ):
@@ -125,6 +128,10 @@ class Fleet:
     def answer_with(self, status: int) -> None:
         """What every model answers from now on that is not sick."""
         self.status = status
+
+    def speak(self) -> None:
+        """From now on there are requests for quiet models too."""
+        self.heard = True
 
     def _told(self, deployment: JSON) -> JSON:
         revisions = [
@@ -200,6 +207,22 @@ class Fleet:
         if body != before:
             self._note(id, "divide")
         return web.json_response({})
+
+    async def _figures(self, request: web.Request, _: Any) -> web.Response:
+        """A hundred requests a second, shared as the traffic was divided then."""
+        id, name = request.match_info["id"], request.match_info["revision"]
+        start, end = (int(float(request.query[at])) for at in ("start", "end"))
+        moments = [one for one in self.history(id) if one["did"] == "divide"]
+        if any(start < one["at"] < end for one in moments):
+            self._problems.append(f"{id}: figures of {name} with more than one share of traffic")
+        shares = [one["revisions"] for one in moments if one["at"] <= start][-1:]
+        told = [one for revisions in shares for one in revisions if one["name"] == name]
+        count = sum(one["weight"] for one in told) * (end - start)
+        image = self.deployments[id]["revisions"][name]["image"]
+        if image.startswith("quiet") and not self.heard:
+            count = 0
+        errors = count / 12 if image.startswith("failing") else 0
+        return web.json_response({"requests": count, "errors": errors})
 
     async def _asked(self, request: web.Request, _: Any) -> web.Response:
         revisions = self.deployments[request.match_info["id"]]["revisions"]

@@ -27,6 +27,12 @@ CANARY = {
     "promotion": "Probe",
 }
 TWO_STEPS = {"strategy": "Canary", "steps": [{"weight": 20}, {"weight": 60}], "promotion": "Probe"}
+CHECKED = {
+    "strategy": "Canary",
+    "steps": [{"weight": 20}],
+    "checks": [{"metric": "ErrorRate", "max": 5, "maxIncrease": 2}],
+    "window": "2s",
+}
 PROBE = {"interval": "1s", "failures": 1}
 Objects = dict[str, JSON]
 
@@ -242,6 +248,73 @@ def _died_where_it_matters(lives: Lives) -> None:
     assert lives.states("good") == [Kstatus.IN_PROGRESS, Kstatus.CURRENT]
     assert lives.states("sick") == [Kstatus.IN_PROGRESS, Kstatus.FAILED]
     assert lives.states("broken") == [Kstatus.IN_PROGRESS, Kstatus.FAILED]
+
+
+def test_the_vendors_figures_decide_though_the_operator_is_killed_at_every_step(
+    vendors: Vendors, team: Team, operator: OperatorProcess, figure
+):
+    account = vendors.open("fleet")
+    team.connect(account, direct=True)
+    for name in ("good", "failing"):
+        _serve(team, name, CHECKED)
+    for name in ("good", "failing"):
+        team.until_ready(name, KIND)
+    first = _only(account, "failing")["name"]
+    lives = Lives(team, operator)
+
+    operator.kill()
+    for name, image in (("good", "second"), ("failing", "failing")):
+        team.edit(name, KIND, model={"image": image})
+    begun = time.monotonic()
+    found = lives.until(lambda o: _rests(o["failing"], "RolledBack") and _rests(o["good"], "Ready"))
+    took = time.monotonic() - begun
+    operator.start()
+    operator.wait_until_ready()
+
+    told = {name: one["status"]["rollout"] for name, one in found.items()}
+    history = {name: _served_throughout(account, name) for name in found}
+    assert _only(account, "good")["image"] == "second"
+    assert _weights(history["good"], told["good"]["revision"]) == [0, 20, 100]
+    assert lives.steps("good") == {0, 1, 2}
+    assert _only(account, "failing")["name"] == first
+    assert _weights(history["failing"], told["failing"]["failed"]["name"]) == [0, 20, 0]
+    assert "its checks fail: ErrorRate is 8.33 % over" in told["failing"]["failed"]["message"]
+    assert told["failing"]["checks"]["verdict"] == "Failing"
+    assert account.ask("problems") == []
+    figure(
+        f"a canary promoted by the vendor's figures, another gone back from at 20 %: "
+        f"{lives.deaths} deaths in {took:.0f} s, at all of their steps"
+    )
+
+
+def test_without_requests_the_vendors_figures_decide_nothing(
+    vendors: Vendors, team: Team, operator: OperatorProcess
+):
+    account = vendors.open("fleet")
+    team.connect(account, direct=True)
+    _serve(team, "quiet", CHECKED)
+    team.until_ready("quiet", KIND)
+    team.edit("quiet", KIND, model={"image": "quiet"})
+    message = team.until_reason("quiet", "RollingOut", KIND, "fewer than 20 requests were measured")
+    assert "has 20 % of the traffic" in message
+    told = team.status("quiet", KIND)["rollout"]
+    assert told["phase"] == "Measuring"
+    asked = operator.metric("auterity_rollout_checks_total", kind=KIND, verdict="Unsure")
+    team.until(
+        "quiet",
+        lambda _: (
+            operator.metric("auterity_rollout_checks_total", kind=KIND, verdict="Unsure")
+            > asked + 2
+        ),
+        KIND,
+    )
+    assert team.status("quiet", KIND)["rollout"] == told
+    account.ask("speak")
+    team.until_ready("quiet", KIND)
+    moved = _weights(_served_throughout(account, "quiet"), told["revision"])
+    assert moved == [0, 20, 100]
+    assert operator.metric("auterity_rollout_checks_total", kind=KIND, verdict="Passing")
+    assert account.ask("problems") == []
 
 
 def _hold_out(
