@@ -35,17 +35,16 @@ def _costs(most: float) -> Any:
     return lambda found: found is not None and found.get("status", {}).get("most") == most
 
 
+def _reason(found: JSON | None) -> str:
+    conditions = (found or {}).get("status", {}).get("conditions") or ()
+    return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
+
+
 def _over(team: Team, names: list[str]) -> list[str]:
     """Those that wait for room, once every other one is ready."""
-
-    def reason(name: str) -> str:
-        found = team.find(name, DEPLOYMENT) or {}
-        conditions = found.get("status", {}).get("conditions") or ()
-        return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
-
     for name in names:
-        team.until(name, lambda _, name=name: reason(name) in ("Ready", "OverBudget"), DEPLOYMENT)
-    return [name for name in names if reason(name) == "OverBudget"]
+        team.until(name, lambda found: _reason(found) in ("Ready", "OverBudget"), DEPLOYMENT)
+    return [name for name in names if _reason(team.find(name, DEPLOYMENT)) == "OverBudget"]
 
 
 def test_the_second_waits_and_is_made_by_itself_once_the_first_is_gone(
