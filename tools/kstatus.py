@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools import golang
+from tools.golang import Module
 
 
 def build() -> Path:
     """The program; the first caller builds it."""
-    return golang.program(golang.MODULES / "kstatus")
+    return Module("kubernetes", {"kstatus": "./kstatus"}).build() / "kstatus"
 
 
 def judge(objects: Sequence[dict[str, Any]]) -> list[str]:

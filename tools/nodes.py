@@ -16,7 +16,7 @@ from tools.loopback import HOST, free_port
 from tools.process import Process, Startable
 
 STAGES = Path(__file__).with_name("stages.yaml")
-KWOK = Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+KWOK = Module("kubernetes", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 
 
 def build() -> tuple[Path, Path]:

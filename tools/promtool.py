@@ -10,7 +10,7 @@ SOURCE = "github.com/prometheus/prometheus"
 def build() -> Path:
     """The promtool program; the first caller builds it."""
     # Without service discovery it is a fraction of the code.
-    module = Module("promtool", {"promtool": f"{SOURCE}/cmd/promtool"}, tags="remove_all_sd")
+    module = Module("kubernetes", {"promtool": f"{SOURCE}/cmd/promtool"}, tags="remove_all_sd")
     return module.build() / "promtool"
 
 

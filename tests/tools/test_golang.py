@@ -70,6 +70,22 @@ def test_the_manifest_tells_the_pinned_version(go_on_path: Callable[[str], Path]
     assert Module("program", {}).pinned("example.org/program") == "1.2.3"
 
 
+def test_a_program_of_our_own_is_built_anew_when_its_source_changes(
+    go_on_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    go_on_path("1.26.1")
+    source = tmp_path / "program/cmd/main.go"
+    source.parent.mkdir()
+    ours = Module("program", {"program": "./cmd"})
+
+    source.write_text("package main")
+    before = ours.build()
+    assert ours.build() == before
+
+    source.write_text("package main // changed")
+    assert ours.build() != before
+
+
 def test_files_of_a_module_are_kept_beside_its_program(
     go_on_path: Callable[[str], Path], tmp_path: Path
 ) -> None:

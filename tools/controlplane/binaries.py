@@ -5,7 +5,7 @@ from pathlib import Path
 from tools.golang import Module
 
 PROGRAMS = Module(
-    "controlplane",
+    "kubernetes",
     {
         "etcd": "go.etcd.io/etcd/server/v3",
         "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -13,7 +13,7 @@ PROGRAMS = Module(
         "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     },
 )
-SCHEDULER = Module("controlplane", {"kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler"})
+SCHEDULER = Module("kubernetes", {"kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler"})
 """Apart from the rest: only what has nodes needs it."""
 
 
