@@ -1,4 +1,8 @@
-"""The end-to-end tests: a real Kubernetes API, the operator and its vendors as processes."""
+"""The end-to-end tests: a real Kubernetes API, the operator and its vendors as processes.
+
+They wait more than they work: `-n 2 --dist each` has two workers, each with a cluster and an
+operator of its own, share the files.
+"""
 
 import itertools
 import json
@@ -121,6 +125,8 @@ class Installation:
     """None where the API server is on another machine."""
     tokens: list[str] = field(default_factory=list)
     """Of ServiceAccounts."""
+    operators: list[OperatorProcess] = field(default_factory=list)
+    """All that were ever made."""
 
     def rights(self, name: str, *namespaces: str) -> str:
         """Install the chart's ServiceAccount and roles; the ServiceAccount's name."""
@@ -163,7 +169,22 @@ class Installation:
     def operator(self, name: str, account: str, *args: str) -> OperatorProcess:
         """An operator that is not started yet."""
         log = self.folder / f"{name}.log"
-        return OperatorProcess(self.kubeconfig(account), self.packages, log, SYSTEM, *args)
+        new = OperatorProcess(self.kubeconfig(account), self.packages, log, SYSTEM, *args)
+        self.operators.append(new)
+        return new
+
+    def bury(self) -> None:
+        """Delete the Leases of operators that an earlier test killed: the next would wait for them.
+
+        Each start would, for the eight seconds in which a Lease may still come alive.
+        """
+        killed = [each for each in self.operators if each.killed]
+        if killed:
+            leases = [each.name for each in killed]
+            where = (f"--namespace={SYSTEM}", "--ignore-not-found")
+            self.cluster.kubectl("delete", "leases", *leases, *where)
+        for each in killed:
+            each.killed = False
 
 
 @pytest.fixture(scope="session")
@@ -230,8 +251,11 @@ def the_operator(installation: Installation) -> Iterator[OperatorProcess]:
 
 
 @pytest.fixture
-def operator(the_operator: OperatorProcess, told: list[str]) -> Iterator[OperatorProcess]:
+def operator(
+    installation: Installation, the_operator: OperatorProcess, told: list[str]
+) -> Iterator[OperatorProcess]:
     """The operator of the whole cluster, running and ready."""
+    installation.bury()
     if not the_operator.alive:
         the_operator.start()
     the_operator.wait_until_ready()
@@ -314,14 +338,21 @@ def team(request: pytest.FixtureRequest, new_team: Callable[[], Team]) -> Team:
     return new_team()
 
 
-_figures: list[str] = []
-
-
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Notes a measured figure, to be shown at the end."""
     name = request.node.originalname.removeprefix("test_").replace("_", " ")
-    return lambda text: _figures.append(f"{name}: {text}")
+    # Properties of a test reach the process that writes the summary, whoever ran the test.
+    noted = request.node.user_properties
+    return lambda text: noted.append(("figure", f"{name}: {text}"))
+
+
+_figures: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        _figures.extend(str(text) for name, text in report.user_properties if name == "figure")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -331,7 +362,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+SECONDS = {
+    "test_admission.py": 20,
+    "test_at_rest.py": 15,
+    "test_chaos.py": 30,
+    "test_chart.py": 38,
+    "test_cli.py": 55,
+    "test_fairness.py": 55,
+    "test_moving.py": 17,
+    "test_replicas.py": 80,
+    "test_rollouts.py": 50,
+    "test_route.py": 33,
+    "test_soak.py": 32,
+    "test_use_cases.py": 40,
+}
+"""What a file takes, where that is much more than `OTHERS`: no more than a help to share evenly."""
+OTHERS = 8
+IN_EVERY_PROCESS = "test_secrets.py"
+"""What was told in a process is searched by this process."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    mine = _share(config, {item.path.name for item in items})
+    items[:] = [item for item in items if item.path.name in mine]
     # What was told during all tests is searched for secrets at the end.
     # The doctor looks at everyone's rights: before other tests have made accounts with few.
     healthy = ("the_doctor_finds_nothing", "a_route_that_nobody_serves")
@@ -341,3 +394,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             not any(name in item.name for name in healthy),
         )
     )
+
+
+def _share(config: pytest.Config, files: set[str]) -> set[str]:
+    """The files of this process: the same in every run, and about the same time for each worker."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if _source(config) is not Source.EMBEDDED:
+        workers = 1  # There is one cluster, and it is the first worker's.
+    shares: list[set[str]] = [set() for _ in range(max(workers, worker + 1))]
+    seconds = [0] * workers
+    for file in sorted(files, key=lambda file: (-SECONDS.get(file, OTHERS), file)):
+        least = seconds.index(min(seconds))
+        shares[least].add(file)
+        seconds[least] += SECONDS.get(file, OTHERS)
+    return shares[worker] | ({IN_EVERY_PROCESS} & files if worker < workers else set())

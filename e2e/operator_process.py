@@ -37,6 +37,8 @@ class OperatorProcess:
         self, kubeconfig: Path, packages: Path, log: Path, lease_namespace: str, *args: str
     ) -> None:
         self.log = log
+        self.killed = False
+        """Whether it died with its Lease."""
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         # Its own name at every start, so that it need not wait for the Lease of the last.
@@ -66,6 +68,7 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start, and do not wait."""
+        self.killed = False
         self._process.start()
 
     def wait_until_ready(self) -> None:
@@ -74,6 +77,7 @@ class OperatorProcess:
     def kill(self) -> None:
         """SIGKILL: no time to finish anything."""
         if self.alive:
+            self.killed = True
             os.kill(self._process.pid, signal.SIGKILL)
         self._process.stop()
 

@@ -126,7 +126,7 @@ def test_a_cluster_connection_serves_the_namespaces_that_it_allows(vendors: Vend
 def test_only_the_named_namespaces_are_served(
     vendors: Vendors, new_team, installation, operator: OperatorProcess
 ):
-    operator.kill()
+    operator.stop()
     ours, also_ours, not_ours = new_team(), new_team(), new_team()
     served = [ours.namespace, also_ours.namespace]
     account = installation.rights("narrow-auterity", *served)
