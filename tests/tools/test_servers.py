@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from redis import Redis as RedisClient
 from redis.exceptions import AuthenticationError
 
+import tests.fakes.keycloak
 from tools.loopback import request
 from tools.servers.alertmanager import Alertmanager
 from tools.servers.chroma import Chroma
@@ -190,10 +191,12 @@ def _subjects(mailpit: Mailpit) -> list[str]:
 
 
 @pytest.mark.timeout(400)
-def test_keycloak_keeps_a_client_and_refuses_an_unknown_field(
-    start: Callable[[type[Keycloak]], Keycloak],
-) -> None:
-    keycloak = start(Keycloak)
+@pytest.mark.xdist_group(tests.fakes.keycloak.__name__)  # its start costs more than its tests
+def test_keycloak_keeps_a_client_and_refuses_an_unknown_field() -> None:
+    if reason := Keycloak.available():
+        pytest.skip(reason)
+    keycloak = tests.fakes.keycloak.server()
+    keycloak.reset()
     keycloak.admin("POST", "/realms", {"realm": "shop", "enabled": True})
     keycloak.admin("POST", "/realms/shop/clients", {"clientId": "web"})
     (client,) = keycloak.admin("GET", "/realms/shop/clients?clientId=web")
