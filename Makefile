@@ -7,7 +7,11 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 READY := .venv/.ready
 UV := uv>=0.9,<1
+# Hundreds of processes are started: without files of bytecode each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 EXTRAS := admission aws github google modal pinecone postgresql redis
+
+STARTED := $(shell date +%s)
 
 # A named part with the seconds it took: $(call part,NAME,COMMAND)
 define part
@@ -54,29 +58,53 @@ lock: $(READY) ## Write requirements.lock and the servers' lock files anew.
 demo: $(READY) ## See it work, on this machine alone.
 	@$(BIN)/python -m tools.demo
 
-.PHONY: check
-check: $(READY) ## Format, lint, types, imports, generated files, documentation.
+CHECKS := format lint types imports generated compatibility documentation
+
+.PHONY: check $(CHECKS:%=check-%)
+check: $(CHECKS:%=check-%) ## Format, lint, types, imports, generated files, documentation.
+
+check-format: $(READY)
 	$(call part,format,$(BIN)/ruff format --check)
+
+check-lint: $(READY)
 	$(call part,lint,$(BIN)/ruff check)
+
+check-types: $(READY)
 	$(call part,types,$(BIN)/mypy)
+
+check-imports: $(READY)
 	$(call part,imports,$(BIN)/lint-imports)
+
+check-generated: $(READY)
 	$(call part,generated files,$(BIN)/python -m tools.generate --check)
+
+check-compatibility: $(READY)
 	$(call part,compatibility,$(BIN)/python -m tools.compatibility)
+
+check-documentation: $(READY)
 	$(call part,documentation,$(BIN)/python -m tools.docs)
 
-.PHONY: programs
-programs: $(READY) ## Build and install, into the cache, what the tests start.
+.PHONY: programs programs-kubernetes programs-servers
+programs: programs-kubernetes programs-servers ## Build and install, into the cache, what the tests start.
+
+programs-kubernetes: $(READY)
 	$(call part,control plane,$(BIN)/python -m tools.controlplane build)
-	$(call part,servers,$(BIN)/python -m tools.servers)
 	$(call part,helm,$(BIN)/python -m tools.helm)
 	$(call part,kstatus,$(BIN)/python -m tools.kstatus)
 	$(call part,nodes,$(BIN)/python -m tools.nodes)
 	$(call part,promtool,$(BIN)/python -m tools.promtool)
 
+programs-servers: $(READY)
+	$(call part,servers,$(BIN)/python -m tools.servers)
+
+# The checks and the builds run beside each other, and the builds give way (they are niced). Through
+# a pipe each says a line now and then; on a terminal their living lines would overwrite each other.
 .PHONY: test
-test: check programs ## Everything: check, tests, end-to-end tests.
+test: $(READY) ## Everything: check, tests, end-to-end tests.
+	@$(MAKE) -j 4 check programs 2>&1 | cat
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadgroup --durations 15 --durations-min 10 tests)
-	$(call part,end-to-end tests,$(BIN)/pytest e2e --ignore=e2e/gitops)
+	$(call part,end-to-end tests,$(BIN)/pytest -n 2 --dist each e2e --ignore=e2e/gitops)
+	@echo; echo "== all passed in $$(($$(date +%s) - $(STARTED))) s"
 
 .PHONY: e2e-gitops
 e2e-gitops: $(READY) ## Argo CD and Flux, end to end; building them takes half an hour.
