@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
@@ -35,6 +36,8 @@ class Keycloak(Server):
         super().__init__()
         self.user = "admin"
         self.password = secrets.token_urlsafe(16)
+        self._token = ""
+        self._token_until = 0.0
 
     @classmethod
     @override
@@ -65,6 +68,7 @@ class Keycloak(Server):
     @override
     def prepare(self, installed: Path) -> Process:
         self._management_port = free_port()
+        self._token_until = 0.0
         env = {
             "KC_BOOTSTRAP_ADMIN_USERNAME": self.user,
             "KC_BOOTSTRAP_ADMIN_PASSWORD": self.password,
@@ -97,12 +101,20 @@ class Keycloak(Server):
 
     def admin(self, method: str, path: str, body: object = None) -> Any:
         """Call the Admin REST API under `/admin` as the administrator."""
-        headers = {"Authorization": f"Bearer {self._token()}"}
+        headers = {"Authorization": f"Bearer {self._current_token()}"}
         content = None if body is None else json.dumps(body).encode()
         answer = request(method, f"{self.url}/admin{path}", content, headers)
         return json.loads(answer) if answer else None
 
-    def _token(self) -> str:
+    def _current_token(self) -> str:
+        # To check a password costs Keycloak more than most calls, by design.
+        if time.monotonic() > self._token_until:
+            told = self._log_in()
+            self._token = told["access_token"]
+            self._token_until = time.monotonic() + told["expires_in"] / 2
+        return self._token
+
+    def _log_in(self) -> Any:
         form = {
             "grant_type": "password",
             "client_id": "admin-cli",
@@ -111,9 +123,7 @@ class Keycloak(Server):
         }
         url = f"{self.url}/realms/master/protocol/openid-connect/token"
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        answer = json.loads(request("POST", url, urlencode(form).encode(), headers))
-        token: str = answer["access_token"]
-        return token
+        return json.loads(request("POST", url, urlencode(form).encode(), headers))
 
 
 def _maven() -> str:
