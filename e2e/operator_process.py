@@ -127,6 +127,16 @@ class OperatorProcess:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def writes(self) -> float:
+        """Writes that objects cost; the heartbeat of the replica's Lease is there without any."""
+        # Of one moment: a heartbeat between two looks would count.
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.metrics_text())
+            for sample in family.samples
+            if sample.name == "auterity_api_writes_total" and sample.labels["resource"] != "leases"
+        )
+
     def metric_or_none(self, name: str, **labels: str) -> float | None:
         """The same of one that may not answer yet."""
         try:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import ssl
 import tempfile
+import time
 from base64 import b64encode
 from pathlib import Path
 from typing import Self, TextIO
@@ -46,6 +47,9 @@ class Controlplane(Startable):
         self._keep_data = keep_data
         self._processes: list[Process] = []
         self._claim: TextIO | None = None
+        self.restarts: list[float] = []
+        """When the API server was started again. It refuses much until it has read what is allowed.
+        """
 
     folder: Path
     """Where its data, logs and credentials are, from `start` on."""
@@ -104,6 +108,7 @@ class Controlplane(Startable):
         """Stop the API server and start it again on the same port and data."""
         # Its graceful end would wait for every open watch.
         self._apiserver.stop(seconds=1)
+        self.restarts.append(time.time())
         self._apiserver.start()
         self._wait_for_apiserver()
 
