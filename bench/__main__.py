@@ -78,9 +78,7 @@ def bench(
         "operators": operators,
     }
     folder = ROOT / "docs" if docs else output
-    if full and "Auterity" in operators:
-        report["connections"] = {**_when(), **vendors.connections()}
-    elif kept := _written(folder).get("connections"):
+    if kept := _written(folder).get("connections"):
         report["connections"] = kept
     met = goals(operators)
     report["goals"] = [goal.told() for goal in met]
@@ -90,26 +88,29 @@ def bench(
     if docs:
         publish(folder / "scale.md", report, met)
     show(console, report, met)
-    if "connections" in report:
-        show_connections(console, report["connections"])
     console.print(f"also in {folder}: scale.json, scale.svg", highlight=False)
+    if full and "Auterity" in operators:
+        connections(output=output, docs=docs)
 
 
 @app.command
-def connections(*, docs: bool = False) -> None:
+def connections(*, output: Path = ROOT / "build" / "bench", docs: bool = False) -> None:
     """Measure only what connections cost: memory and start-up with every vendor's, and none.
 
     Parameters
     ----------
+    output
+        Folder of scale.json, whose other figures stay.
     docs
-        Write it into docs, beside the figures that are there.
+        Write it into docs instead, and the tables too.
     """
     found = {**_when(), **vendors.connections()}
     show_connections(console, found)
+    folder = ROOT / "docs" if docs else output
+    report = {**_written(folder), "connections": found}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scale.json").write_text(json.dumps(_rounded(report), indent=2) + "\n")
     if docs:
-        folder = ROOT / "docs"
-        report = {**_written(folder), "connections": found}
-        (folder / "scale.json").write_text(json.dumps(_rounded(report), indent=2) + "\n")
         publish(folder / "scale.md", report, goals(report["operators"]))
 
 
