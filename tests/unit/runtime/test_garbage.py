@@ -63,7 +63,7 @@ async def test_the_longer_a_collection_takes_the_seldomer_it_is(monkeypatch: pyt
             raise TimeoutError
 
     monkeypatch.setattr(garbage, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(garbage.asyncio, "sleep", sleep)
+    monkeypatch.setattr("auterity.runtime.garbage.asyncio.sleep", sleep)
     await _collect_for(10)
     assert slept == [60.0, 500.0, 60.0]
 
