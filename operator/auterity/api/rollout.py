@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from auterity.api.cost import Priced, PricedStatus
-from auterity.api.fields import ENGINE, Duration, Keyed, Model, Rule, Text
+from auterity.api.fields import ENGINE, GOVERNS, Duration, Keyed, Model, Rule, Text
 
 UNTIL_APPROVED: Final = "UntilApproved"
 MOST_STEPS: Final = 20
@@ -258,9 +258,9 @@ class Revisioned(Priced):
 
     revision: Annotated[str, ENGINE] = ""
     """The name of the revision that these params make, derived from what they say."""
-    rollout: Rollout = Field(default_factory=Rollout)
+    rollout: Annotated[Rollout, GOVERNS] = Field(default_factory=Rollout)
     """How a new revision takes over from the one that serves."""
-    probe: Probe | None = None
+    probe: Annotated[Probe | None, GOVERNS] = None
     """A request that is sent after every step of a rollout and on its interval."""
 
     @model_validator(mode="after")

@@ -38,8 +38,7 @@ from auterity.engine.visit import Visit
 PREFIX: Final = "r-"
 MOST_DECISIONS: Final = 8
 """In one visit: more would mean that decisions do not lead to acts."""
-POLICY: Final = frozenset({"name", "revision", "rollout", "probe"})
-"""Fields that are about a revision, not in it."""
+NOT_IN_A_REVISION: Final = (UNVERSIONED, GOVERNS, ENGINE)
 
 
 @cache
@@ -48,10 +47,7 @@ def versioned(params: type[Revisioned]) -> tuple[str, ...]:
     return tuple(
         name
         for name in params.model_fields
-        if name not in POLICY
-        and not marked(params, name, UNVERSIONED)
-        and not marked(params, name, ENGINE)
-        and not marked(params, name, GOVERNS)
+        if name != "name" and not any(marked(params, name, marker) for marker in NOT_IN_A_REVISION)
     )
 
 
