@@ -23,14 +23,6 @@ SDKS = {
     "redis",
 }
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
-WRITES = "auterity_api_writes_total"
-
-
-def _writes(operator: OperatorProcess) -> float:
-    """Writes that objects cost; the heartbeat of the replica's Lease is there without any."""
-    return operator.metric(WRITES) - operator.metric(WRITES, resource="leases")
-
-
 VISITS = "auterity_visits_total"
 
 
@@ -41,12 +33,12 @@ def test_creation_costs_two_writes_and_rest_none(
     team.connect(account, direct=True, rateLimit=UNLIMITED)
     for number in range(5):
         account.ask("foreign", {}, f"watched-{number}", None)
-    before = _writes(operator)
+    before = operator.writes()
     for number in range(40):
         team.index(f"index-{number}", interval="1s")
     for number in range(40):
         team.until_ready(f"index-{number}")
-    writes = (_writes(operator) - before) / 40
+    writes = (operator.writes() - before) / 40
     assert writes <= 2
 
     for number in range(5):
@@ -54,12 +46,12 @@ def test_creation_costs_two_writes_and_rest_none(
         team.until_ready(f"watched-{number}")
     versions = {o["metadata"]["name"]: o for o in team.api.list("vectorindexes", team.namespace)}
     at_rest, visits, reads = (
-        _writes(operator),
+        operator.writes(),
         operator.metric(VISITS),
         account.ask("requests", "GET"),
     )
     team.until("index-0", lambda _: operator.metric(VISITS) >= visits + 45 * 4)
-    assert _writes(operator) == at_rest
+    assert operator.writes() == at_rest
     assert {
         o["metadata"]["name"]: o for o in team.api.list("vectorindexes", team.namespace)
     } == versions
@@ -84,12 +76,12 @@ def test_with_the_finalizer_set_at_admission_creation_costs_one_write(
                 break
             time.sleep(0.1)
         team.until_ready(f"probe-{number}")
-        before = _writes(operator)
+        before = operator.writes()
         for number in range(20):
             team.index(f"index-{number}")
         for number in range(20):
             team.until_ready(f"index-{number}")
-        writes = (_writes(operator) - before) / 20
+        writes = (operator.writes() - before) / 20
         figure(f"{writes:.2f} writes an object")
         assert writes == 1
     finally:
