@@ -24,7 +24,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A spec that the vendor refuses, and words of its answer that the user must see."""
+    """A spec that the vendor refuses, and words of its answer that the user must see.
+
+    Or of the provider's objection, which comes first: where all that can be refused is a name.
+    """
 
     patch: JSON
     words: str

@@ -102,7 +102,7 @@ class Chroma(Vendor):
         Edit("nothing but the metric", {"chroma": {"hnsw": None, "metadata": None}}),
     )
     immutable: ClassVar[JSON] = {"chroma": {"hnsw": {"efConstruction": 100}}}
-    refusal = Refusal({"externalName": "a/b"}, "Expected a name containing 3-512 characters")
+    refusal = Refusal({"externalName": "a/b"}, "Chroma takes 3 to 512 letters")
     secrets: ClassVar[dict[str, dict[str, str]]] = {"chroma": {"apiKey": KEY}}
     wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {"chroma": {"apiKey": OTHER_KEY}}
 

@@ -45,7 +45,9 @@ class Pgvector(Vendor):
         ),
     )
     immutable: ClassVar[JSON] = {"dimension": 4}
-    refusal = Refusal({"dimension": 20000}, "dimensions for type vector cannot exceed 16000")
+    refusal = Refusal(
+        {"pgvector": {"hnsw": {"m": 40}}}, "ef_construction must be greater than or equal to 2 * m"
+    )
     secrets: ClassVar[dict[str, dict[str, str]]] = {"postgresql": {"password": PASSWORD}}
     wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {
         "postgresql": {"password": "wrong-kR3-zB8-wN6"}

@@ -248,7 +248,7 @@ class Qdrant(ServedVendor):
         Edit("strict", {"qdrant": {"strictMode": {"enabled": True, "maxQueryLimit": 100}}}),
     )
     immutable: ClassVar[JSON] = {"dimension": 384}
-    refusal = Refusal({"externalName": "docs:v2"}, 'collection name cannot contain ":" char')
+    refusal = Refusal({"externalName": "docs:v2"}, "Qdrant takes up to 255 characters")
     secrets: ClassVar[dict[str, dict[str, str]]] = {"qdrant": {"apiKey": KEY}}
     wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {"qdrant": {"apiKey": OTHER_KEY}}
 

@@ -106,7 +106,9 @@ class Weaviate(Vendor):
         ),
     )
     immutable: ClassVar[JSON] = {"dimension": 256, "metric": "cosine"}
-    refusal = Refusal({"externalName": "help-articles"}, "is not a valid class name")
+    refusal = Refusal(
+        {"weaviate": {"replicationFactor": 3}}, "enough weaviate nodes for replication"
+    )
     secrets: ClassVar[dict[str, dict[str, str]]] = {"weaviate": {"apiKey": KEY}}
     wrong_secrets: ClassVar[dict[str, dict[str, str]]] = {"weaviate": {"apiKey": OTHER_KEY}}
 

@@ -8,11 +8,14 @@ import pytest
 
 from tests.conformance.harness import Harness
 from tests.conformance.test_conformance import *  # noqa: F403 - every test of the suite
-from tests.conformance.vendor import JSON, Edit, Refusal
+from tests.conformance.vendor import JSON, Edit
 from tests.fakes.pgvector import DATABASE, ROLE, Pgvector
 
 # Concerns the catalogue, not a vendor.
 del test_every_provider_has_a_stand_in_and_every_stand_in_a_provider  # noqa: F821 - imported above
+# Are about runs, which an index is not.
+del test_a_run_that_vanished_is_not_repeated  # noqa: F821 - imported above
+del test_a_run_is_stopped_when_it_is_let_go_of  # noqa: F821 - imported above
 
 
 class PgvectorOnATable(Pgvector):
@@ -26,9 +29,6 @@ class PgvectorOnATable(Pgvector):
         Edit("another method", {"pgvector": {"method": "ivfflat", "ivfflat": {"lists": 3}}}),
     )
     immutable: ClassVar[JSON] = {"pgvector": {"column": "other"}}
-    refusal = Refusal(
-        {"pgvector": {"hnsw": {"m": 40}}}, "ef_construction must be greater than or equal to 2 * m"
-    )
     has_pending = True
 
     _user: psycopg.Connection[Any] | None = None
