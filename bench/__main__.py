@@ -70,6 +70,9 @@ def bench(
             operators[operator.name]["replicas"] = asyncio.run(
                 scale(objects, SLOW, calls_in_flight)
             )
+        # Half an hour is long: what is measured is not lost with what comes after.
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "operators.json").write_text(json.dumps(operators, indent=2, default=str))
     report = {
         **_when(),
         "order": list(operators),

@@ -23,6 +23,8 @@ EDITED_MEANWHILE = 0.02
 ERRORS, LIMIT = 0.02, 100
 """A troubled vendor: the share of its calls that fail, and the calls a second that it allows."""
 PATIENCE = 1800.0
+TROUBLED_PATIENCE = 300.0
+"""Seconds for what a troubled vendor makes slow: exponential back-off may take half an hour."""
 WRITES = ("PUT", "PATCH")
 
 
@@ -114,8 +116,15 @@ class Bench:
         before = self.rig.vendor()
         self.rig.slow_down(20)
         self.rig.trouble(ERRORS, LIMIT)
-        figures = await self.converge([f"t{n:05}" for n in range(objects)], 20)
-        self.rig.trouble(0, 0)
+        names = [f"t{n:05}" for n in range(objects)]
+        try:
+            figures = await asyncio.wait_for(self.converge(names, 20), TROUBLED_PATIENCE)
+        except TimeoutError:
+            left = await self.rig.not_ready()
+            self.say(f"at a troubled vendor, {left} objects lack after {TROUBLED_PATIENCE:.0f} s")
+            return {"left": left, "patience_seconds": TROUBLED_PATIENCE}
+        finally:
+            self.rig.trouble(0, 0)
         told = self.rig.vendor()
         told.subtract(before)
         refused = {name: told["vendor", name] for name in ("throttled", "failed")}

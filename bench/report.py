@@ -62,6 +62,7 @@ def rows(operators: Figures) -> list[Row]:
         ("a vendor that fails 2 % and allows 100 calls a second: seconds", "trouble", "seconds", 1),
         ("- by the limit alone it would be", "trouble", "least_seconds", 1),
         ("- calls refused by it", "trouble", "throttled", 0),
+        ("- objects that still lack when it is broken off", "trouble", "left", 0),
         ("restart: seconds until ready", "restart", "ready_seconds", 1),
         ("restart: seconds until caught up", "restart", "seconds", 1),
     ):
