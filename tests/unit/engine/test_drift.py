@@ -294,7 +294,9 @@ def test_fingerprints_are_short_whatever_is_remembered(value: Any, version: str)
     want = Thing.model_construct({"script"}, script=value)
     for remembered in fingerprints(want, {"script": version}).values():
         assert len(remembered) <= 256
-        assert not isinstance(value, str) or len(value) < 20 or value not in remembered
+        # The vendor's version is remembered as it is told, and may happen to be the value.
+        hidden = isinstance(value, str) and len(value) >= 20 and value != version
+        assert not hidden or value not in remembered
 
 
 def test_a_value_is_followed_by_its_source_where_the_vendor_does_not_tell_it():
