@@ -14,7 +14,7 @@ from auterity.engine.errors import (
     Unauthorized,
     Unavailable,
 )
-from auterity.engine.subject import JSON
+from auterity.engine.subject import JSON, Subject
 
 LONGEST_MESSAGE: Final = 1024
 
@@ -101,6 +101,38 @@ _REASONS: Final[tuple[tuple[type[Failure], Reason], ...]] = (
 def reason_of(failure: Failure) -> Reason:
     """The reason that a failure shows as."""
     return next((r for cls, r in _REASONS if isinstance(failure, cls)), Reason.INTERNAL_ERROR)
+
+
+def conditioned(  # noqa: PLR0913 - the parts of a condition
+    subject: Subject,
+    *,
+    ready: bool | None,
+    reason: Reason,
+    message: str,
+    generation: int,
+    now: str,
+    requested: str | None = None,
+    settled: bool = False,
+) -> JSON:
+    """The part of a status that every kind has: what was looked at, and what came of it.
+
+    `requested` is the request for a visit that is handled by this, if there was one.
+    """
+    status: JSON = {
+        "observedGeneration": generation,
+        "conditions": conditions(
+            subject.status.get("conditions") or (),
+            ready=ready,
+            reason=reason,
+            message=message,
+            generation=generation,
+            now=now,
+            settled=settled,
+        ),
+    }
+    if requested is not None:
+        status["lastHandledReconcileAt"] = requested
+    return status
 
 
 def conditions(  # noqa: PLR0913 - the parts of a condition

@@ -14,7 +14,7 @@ from auterity.api.connection import ClusterConnectionSpec, ConnectionSpec, RateL
 from auterity.api.fields import is_secret, resolvables, seconds
 from auterity.engine.calls import CallObserver, Door
 from auterity.engine.cluster import Cluster, ClusterUnavailable
-from auterity.engine.conditions import Reason, conditions, reason_of
+from auterity.engine.conditions import Reason, conditioned, reason_of
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.declared import first_problem
 from auterity.engine.errors import (
@@ -161,11 +161,17 @@ class Connections:
         )
         status: JSON = {
             **{k: v for k, v in subject.status.items() if k not in ("identity", "expiresAt")},
-            **self._common_status(subject, ready=failure is None, reason=reason, message=message),
+            **conditioned(
+                subject,
+                ready=failure is None,
+                reason=reason,
+                message=hide(message),
+                generation=subject.generation,
+                now=self._cluster.now(),
+                requested=subject.annotations.get(REQUESTED_AT),
+            ),
             "vendor": self.vendor(subject),
         }
-        if (requested := subject.annotations.get(REQUESTED_AT)) is not None:
-            status["lastHandledReconcileAt"] = requested
         if identity is not None:
             status["identity"] = hide(identity.name)
             if identity.expires_at:
@@ -237,11 +243,13 @@ class Connections:
             more = f" and {len(users) - SHOWN_USERS} more" if len(users) > SHOWN_USERS else ""
             status = {
                 **subject.status,
-                **self._common_status(
+                **conditioned(
                     subject,
                     ready=subject.ready,
                     reason=Reason.IN_USE,
-                    message=f"Waits until it is no longer used by: {names}{more}",
+                    message=hide(f"Waits until it is no longer used by: {names}{more}"),
+                    generation=subject.generation,
+                    now=self._cluster.now(),
                 ),
             }
             if status != subject.status:
@@ -251,21 +259,6 @@ class Connections:
         if subject.kept:
             await self._cluster.patch_metadata(subject, finalizer=False)
         return Verdict(Reason.DELETING, gone=True)
-
-    def _common_status(
-        self, subject: Subject, *, ready: bool, reason: Reason, message: str
-    ) -> JSON:
-        return {
-            "observedGeneration": subject.generation,
-            "conditions": conditions(
-                subject.status.get("conditions") or (),
-                ready=ready,
-                reason=reason,
-                message=hide(message),
-                generation=subject.generation,
-                now=self._cluster.now(),
-            ),
-        }
 
     def _spec(self, subject: Subject) -> ConnectionSpec:
         cls = ClusterConnectionSpec if subject.key.kind == "ClusterConnection" else ConnectionSpec

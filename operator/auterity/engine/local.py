@@ -9,7 +9,7 @@ from auterity.api.annotations import REQUESTED_AT
 from auterity.api.fields import Model
 from auterity.api.kinds import LOCAL
 from auterity.engine.cluster import Cluster
-from auterity.engine.conditions import Reason, conditions
+from auterity.engine.conditions import Reason, conditioned
 from auterity.engine.declared import first_problem
 from auterity.engine.subject import JSON, Subject
 from auterity.engine.verdict import Again, Verdict, Waits
@@ -59,19 +59,17 @@ class LocalVisit(ABC, Generic[S]):
         subject = self.subject
         status = {
             **self.status,
-            "observedGeneration": subject.generation,
-            "conditions": conditions(
-                subject.status.get("conditions") or (),
+            **conditioned(
+                subject,
                 ready=ready,
                 reason=reason,
                 message=message,
                 generation=subject.generation,
                 now=self.cluster.now(),
+                requested=subject.annotations.get(REQUESTED_AT),
                 settled=reason is Reason.SUSPENDED,
             ),
         }
-        if (requested := subject.annotations.get(REQUESTED_AT)) is not None:
-            status["lastHandledReconcileAt"] = requested
         if status != subject.status:
             await self.cluster.write_status(subject, status)
         if reason is Reason.SUSPENDED:

@@ -15,7 +15,7 @@ from auterity.engine.budgets import Grants
 from auterity.engine.calls import trail
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.cluster import ChangeLog, Cluster, Observer
-from auterity.engine.conditions import STALLED, Reason, conditions
+from auterity.engine.conditions import STALLED, Reason, conditioned
 from auterity.engine.connections import Connections, Opened
 from auterity.engine.contract import Observed, Provider
 from auterity.engine.declared import Declared, Providers
@@ -238,19 +238,17 @@ class Visit:
         before = subject.condition("Ready") or {}
         status: JSON = {
             **self.status,
-            "observedGeneration": self.generation,
-            "conditions": conditions(
-                subject.status.get("conditions") or (),
+            **conditioned(
+                subject,
                 ready=ready,
                 reason=reason,
                 message=message,
                 generation=self.generation,
                 now=self.cluster.now(),
+                requested=self.requested,
                 settled=settled,
             ),
         }
-        if self.requested is not None:
-            status["lastHandledReconcileAt"] = self.requested
         if self.declared is not None:
             status["vendor"] = self.declared.provider.vendor
         if status != subject.status:
