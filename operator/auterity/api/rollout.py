@@ -61,6 +61,10 @@ class Metric(StrEnum):
         return self.value.endswith(RATE)
 
 
+STATUS_CLASSES: Final = {Metric.ERROR_RATE: "5", Metric.CLIENT_ERROR_RATE: "4"}
+"""What the statuses begin with that each rate is about."""
+
+
 class Check(Model):
     """A figure of the vendor's own monitoring that a new revision has to keep to."""
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from auterity.api.fields import SecretKeyRef
 from auterity.api.model_deployment import EnvironmentVariable, ModelSource
-from auterity.api.rollout import Metric, Probe
+from auterity.api.rollout import STATUS_CLASSES, Metric, Probe
 from auterity.engine.contract import (
     Answer,
     Measured,
@@ -23,7 +23,7 @@ from auterity.engine.contract import (
     Span,
 )
 from auterity.engine.errors import Busy, NotFound
-from auterity.providers.azure_ml.monitoring import CLASSES, LATENCIES, DeploymentMonitoring
+from auterity.providers.azure_ml.monitoring import LATENCIES, DeploymentMonitoring
 from auterity.providers.azure_ml.params import (
     AzureMLEndpointParams,
     CodeConfiguration,
@@ -125,7 +125,7 @@ class AzureMLEndpoint(Provider[AzureMLEndpointParams, AzureSession]):
     poll_after = 15.0
     revisions = True
     probes = True
-    measures = frozenset({*CLASSES, *LATENCIES})
+    measures = frozenset({*STATUS_CLASSES, *LATENCIES})
     measured_after = 180.0
 
     def __init__(self, session: AzureSession) -> None:

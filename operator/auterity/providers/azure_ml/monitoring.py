@@ -5,7 +5,7 @@ https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/micr
 
 from typing import Final
 
-from auterity.api.rollout import Metric
+from auterity.api.rollout import STATUS_CLASSES, Metric
 from auterity.engine.contract import Measured, Span
 from auterity.engine.errors import NotFound
 from auterity.engine.measure import mean
@@ -14,8 +14,6 @@ from auterity.transport.azure import JSON, AzureSession
 VERSION: Final = "2024-02-01"
 """Of the API: the one that azure-mgmt-monitor 7.0 speaks."""
 REQUESTS: Final = "RequestsPerMinute"
-CLASSES: Final = {Metric.ERROR_RATE: "5", Metric.CLIENT_ERROR_RATE: "4"}
-"""What the classes of status codes begin with."""
 LATENCIES: Final = {
     Metric.LATENCY_P50: "RequestLatency_P50",
     Metric.LATENCY_P90: "RequestLatency_P90",
@@ -47,8 +45,8 @@ class DeploymentMonitoring:
         if not total:
             return Measured()
         values: dict[Metric, float] = {}
-        for metric in metrics & CLASSES.keys():
-            failed = [f for name, f in classes if name.startswith(CLASSES[metric])]
+        for metric in metrics & STATUS_CLASSES.keys():
+            failed = [f for name, f in classes if name.startswith(STATUS_CLASSES[metric])]
             values[metric] = 100 * sum(sum(figures.values()) for figures in failed) / total
         names = {LATENCIES[metric]: metric for metric in sorted(metrics & LATENCIES.keys())}
         for name, figures in await self._read(endpoint, ",".join(names), of_it, span):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from auterity.api.rollout import Metric, Probe
+from auterity.api.rollout import STATUS_CLASSES, Metric, Probe
 from auterity.engine.contract import (
     Answer,
     Measured,
@@ -25,7 +25,7 @@ from auterity.providers.vertex.models import (
     plain,
     source_of,
 )
-from auterity.providers.vertex.monitoring import CLASSES, REDUCERS, EndpointMonitoring
+from auterity.providers.vertex.monitoring import REDUCERS, EndpointMonitoring
 from auterity.providers.vertex.params import VertexEndpointParams
 from auterity.providers.vertex.resources import (
     NO_ZERO,
@@ -124,7 +124,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
     poll_after = 15.0
     revisions = True
     probes = True
-    measures = frozenset({*CLASSES, *REDUCERS})
+    measures = frozenset({*STATUS_CLASSES, *REDUCERS})
     measured_after = 240.0
 
     def __init__(self, session: GoogleSession) -> None:

@@ -6,14 +6,12 @@ https://cloud.google.com/monitoring/api/metrics_gcp_a_b#gcp-aiplatform
 from collections.abc import Mapping
 from typing import Final
 
-from auterity.api.rollout import Metric
+from auterity.api.rollout import STATUS_CLASSES, Metric
 from auterity.engine.contract import Measured, Span
 from auterity.transport.google import JSON, MONITORING, GoogleSession
 
 RESOURCE: Final = "aiplatform.googleapis.com/Endpoint"
 ONLINE: Final = "aiplatform.googleapis.com/prediction/online"
-CLASSES: Final = {Metric.ERROR_RATE: "5", Metric.CLIENT_ERROR_RATE: "4"}
-"""What the response codes begin with; they are told as 2xx, 4xx and so on."""
 REDUCERS: Final = {
     Metric.LATENCY_P50: "REDUCE_PERCENTILE_50",
     Metric.LATENCY_P95: "REDUCE_PERCENTILE_95",
@@ -50,8 +48,10 @@ class EndpointMonitoring:
         total = sum(counts.values())
         values: dict[Metric, float] = {}
         for metric in sorted(metrics) if total else ():
-            if metric in CLASSES:
-                failed = sum(n for code, n in counts.items() if code.startswith(CLASSES[metric]))
+            if metric in STATUS_CLASSES:
+                failed = sum(
+                    n for code, n in counts.items() if code.startswith(STATUS_CLASSES[metric])
+                )
                 values[metric] = 100 * failed / total
             elif (latency := await self._latency(endpoint, labels, metric, span)) is not None:
                 values[metric] = latency
