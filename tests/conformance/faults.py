@@ -13,7 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from auterity.engine.calls import Call, Door
-from auterity.engine.errors import Unavailable
+from auterity.engine.errors import Fenced, Unavailable
 
 
 class Fault(Enum):
@@ -139,6 +139,8 @@ class Script:
     kill_after: int | None = None
     fail_before: int | None = None
     fail_after: int | None = None
+    overtaken: bool = False
+    """Whether another replica takes over while a call waits on its way out."""
     methods: list[str] = field(default_factory=list)
 
     def clear(self) -> None:
@@ -157,6 +159,10 @@ class ScriptedDoor(Door):
         super().__init__(*args)  # type: ignore[arg-type]  # as Door takes them
         self._script = script
 
+    def overtaken(self) -> None:
+        if self._script.overtaken:
+            raise Fenced("another replica has taken over")
+
     @asynccontextmanager
     async def call(self, method: str) -> AsyncIterator[Call]:
         script = self._script
@@ -164,6 +170,7 @@ class ScriptedDoor(Door):
         script.seen += 1
         script.methods.append(method)
         async with super().call(method) as call:
+            call.fence = self.overtaken
             if script.kill_before == number:
                 raise Killed
             if script.fail_before == number:

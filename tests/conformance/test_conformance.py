@@ -445,6 +445,18 @@ async def test_death_in_a_deletion_leaks_nothing(harness: Harness):
             assert await harness.vendor.count() == harness.baseline, (number, when)
 
 
+async def test_a_call_that_was_overtaken_on_its_way_does_not_go_out(harness: Harness):
+    harness.apply()
+    harness.script.overtaken = True
+    await harness.visit()
+    assert harness.proxy.seen == 0
+    assert {call[2] for call in harness.recorder.calls} == {"fenced"}
+    assert all(budget.breaker == "closed" for budget in harness.connections.budgets.values())
+    harness.script.overtaken = False
+    await harness.converge()
+    assert harness.ready["status"] == "True", harness.ready
+
+
 async def test_a_deleted_connection_does_not_lose_the_object(harness: Harness):
     await harness.make()
     connection = harness.cluster.subjects.pop(harness.connection)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from auterity.engine.errors import (
     Busy,
     Conflict,
+    Fenced,
     Rejected,
     Throttled,
     Unauthorized,
@@ -40,6 +41,22 @@ class Call:
     """The vendor's own id of the request, for its support and for the change log."""
     seconds: float = 0.0
     """How long it took, waiting for the budget left out."""
+    fence: Callable[[], None] = lambda: None
+    """Raises Fenced if this replica may no longer act.
+
+    The door asks. Who waits on the way out, as for a connection, or repeats a call, asks once more:
+    a process that was paused there would go on with what another has taken over.
+    """
+
+
+call_in_hand: ContextVar[Call | None] = ContextVar("call_in_hand", default=None)
+"""The call in progress, for what a client tells by its hooks; also in threads given the context."""
+
+
+def fence() -> None:
+    """Raises Fenced if a call is in hand that may no longer go out; see `Call.fence`."""
+    if (call := call_in_hand.get()) is not None:
+        call.fence()
 
 
 @dataclass(slots=True)
@@ -68,7 +85,7 @@ class Door:
     """Every call passes here: budget and breaker before, metrics and change log after.
 
     A transport encloses each call in `async with door.call(...)`, sets `status` and `request_id`
-    from the answer and raises one of the failures in `errors.py`. `fence` raises Unavailable if
+    from the answer and raises one of the failures in `errors.py`. `fence` raises Fenced if
     this process may no longer act at all: a call that waited long must not be late.
     """
 
@@ -95,11 +112,12 @@ class Door:
             self._observer.waited(self.vendor, self.connection, waited)
         try:
             self._fence()
-        except Unavailable:
+        except Fenced:
             self.budget.abandoned()
             self.budget.release()
             raise
-        call = Call(method)
+        call = Call(method, fence=self._fence)
+        before = call_in_hand.set(call)
         start = monotonic()
         try:
             yield call
@@ -107,6 +125,10 @@ class Door:
             self.budget.succeeded()
             self.budget.pause(failure.retry_after)
             call.status = call.status or "throttled"
+            raise
+        except Fenced:
+            self.budget.abandoned()
+            call.status = "fenced"
             raise
         except Unavailable:
             self.budget.failed()
@@ -125,6 +147,7 @@ class Door:
             self.budget.succeeded()
             call.status = call.status or "ok"
         finally:
+            call_in_hand.reset(before)
             self.budget.release()
             call.seconds = monotonic() - start
             self._observer.called(self.vendor, method, call.status, call.seconds)

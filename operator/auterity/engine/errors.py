@@ -2,6 +2,7 @@
 
     Failure
     ├── Unavailable      the vendor cannot answer now: back off
+    │   └── Fenced       this replica may not ask: another goes on
     ├── Throttled        the vendor asks for patience: pause the whole connection
     ├── Unauthorized     the credentials are refused: wait for new ones
     ├── Rejected         the vendor refuses what is asked: wait for an edit
@@ -25,6 +26,10 @@ class Failure(Exception):  # noqa: N818 - named by the reaction, not by the mish
 
 class Unavailable(Failure):
     """Transport error, 5xx, or an answer that is not what the vendor's API promises."""
+
+
+class Fenced(Unavailable):
+    """This replica may no longer act; says nothing about the vendor."""
 
 
 class Throttled(Failure):

@@ -27,7 +27,7 @@ from time import monotonic
 from typing import Any, Final
 
 from auterity.engine.cluster import ClusterUnavailable
-from auterity.engine.errors import Unavailable
+from auterity.engine.errors import Fenced
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 
 log = logging.getLogger("auterity.runtime")
@@ -128,9 +128,9 @@ class Members:
         return owner(uid, self._live) == self.name
 
     def fence(self) -> None:
-        """Raises Unavailable if this member may no longer act: called before every vendor call."""
+        """Raises Fenced if this member may no longer act: called before every vendor call."""
         if not self.sure:
-            raise Unavailable("this replica has lost touch with the cluster; another takes over")
+            raise Fenced("this replica has lost touch with the cluster; another takes over")
 
     async def meet(self) -> None:
         """See whether there are others, without telling them of us."""

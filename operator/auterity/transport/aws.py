@@ -18,7 +18,7 @@ from auterity import __version__
 from auterity.api import GROUP
 from auterity.api.connection import RateLimit
 from auterity.api.fields import Model, Rule, SecretValue, Url
-from auterity.engine.calls import Call, Door
+from auterity.engine.calls import Call, Door, fence
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.errors import (
     Busy,
@@ -233,6 +233,7 @@ class AwsSession(Session):
                 user_agent_extra=f"auterity/{__version__}",
             ),
         )
+        client.meta.events.register("before-send", lambda **_: fence())
         client.meta.events.register("before-parse", _refuse_other_than_data)
         return client
 

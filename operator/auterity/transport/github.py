@@ -221,6 +221,7 @@ class GitHubSession(Session):
             headers = {"Accept": "application/vnd.github+json"}
             if kept is not None:
                 headers["If-None-Match"] = kept.headers["etag"]
+            call.fence()
             answered: tuple[int, dict[str, str], str] = client.requester.requestJson(
                 method, path, parameters=query, headers=headers, input=body
             )

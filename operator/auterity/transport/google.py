@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec, module_from_spec
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from auterity.api.connection import RateLimit
 from auterity.api.fields import Rule, SecretValue, Url
-from auterity.engine.calls import Call, Door, reads
+from auterity.engine.calls import Door, call_in_hand, fence, reads
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.contract import Answer as Answered
 from auterity.engine.errors import (
@@ -54,7 +54,6 @@ THREADS: Final = 8
 TIMEOUT: Final = (5, 25)
 """Seconds for connecting, and for every answer."""
 LONGEST_BODY: Final = 64 << 10
-_call: ContextVar[Call] = ContextVar("google_call")
 _making = Lock()
 """Loading the SDK, and making its clients, is nothing for several threads at once."""
 
@@ -224,10 +223,9 @@ class GoogleSession(Session):
             self._http.close()
 
     async def _do(self, label: str, ask: Callable[[], Any]) -> Any:
-        async with self.door.call(label) as call:
+        async with self.door.call(label):
             if self.endpoint is not None:
                 await refuse_resolved(urlsplit(self.endpoint).hostname or "")
-            _call.set(call)
             return await asyncio.get_running_loop().run_in_executor(
                 self._threads, copy_context().run, self._guarded, label, ask
             )
@@ -244,11 +242,13 @@ class GoogleSession(Session):
         host = self._host
         try:
             try:
+                fence()
                 return ask()
             except (broken.ConnectionError, broken.ChunkedEncodingError) as error:
                 # The one retry there is: a read whose kept-alive connection was closed.
                 if not reads(label) or isinstance(error, broken.ReadTimeout):
                     raise
+                fence()
                 return ask()
         except GoogleAPICallError as error:
             if error.response is None:
@@ -472,7 +472,7 @@ def _tamed(session: Any) -> Any:
 
 
 def _note(response: Any, **_: Any) -> None:
-    if (call := _call.get(None)) is not None:
+    if (call := call_in_hand.get()) is not None:
         call.status = str(response.status_code)
         call.request_id = response.headers.get("x-goog-request-id") or call.request_id
 

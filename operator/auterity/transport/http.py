@@ -20,7 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 
 from auterity import __version__
-from auterity.engine.calls import Door
+from auterity.engine.calls import Door, fence
 from auterity.engine.errors import (
     Busy,
     Conflict,
@@ -68,6 +68,19 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Lets no call out that was overtaken while it waited for a connection."""
+
+    async def connect(self, *request: Any, **settings: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*request, **settings)
+        try:
+            fence()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 @cache
@@ -169,9 +182,7 @@ def client(
     """A client for one connection. Follows no redirect, keeps no cookie, retries nothing."""
 
     def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=verify or tls(), resolver=_Resolver(), ttl_dns_cache=60
-        )
+        connector = _Connector(limit=0, ssl=verify or tls(), resolver=_Resolver(), ttl_dns_cache=60)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     return Client(

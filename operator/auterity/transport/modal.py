@@ -19,7 +19,7 @@ import certifi
 
 from auterity.api.connection import RateLimit
 from auterity.api.fields import SecretValue, ShortText, Url
-from auterity.engine.calls import Call, Door, reads
+from auterity.engine.calls import Call, Door, fence, reads
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.errors import (
     Busy,
@@ -159,6 +159,8 @@ class ModalSession(Session):
 
         if self._channel is None:
             self._channel = self._open()
+        await self._channel.__connect__()
+        fence()
         stub = ModalClientStub(self._channel)
         return await getattr(stub, method)(message, timeout=TIMEOUT, metadata=self._metadata())
 

@@ -1,14 +1,13 @@
 """Pinecone's control plane, by its SDK (https://sdk.pinecone.io/python)."""
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import aiohttp
 import httpx
 
 from auterity.api.fields import SecretValue, Url
-from auterity.engine.calls import Call, Door
+from auterity.engine.calls import Door, call_in_hand
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.errors import Busy, Failure, Rejected, Unauthorized, Unavailable
 from auterity.transport import http
@@ -25,7 +24,6 @@ READS: Final = ("ListIndexes", "DescribeIndex")
 AT_ONCE: Final = -1
 """The SDK's word for: do not wait until the index is ready, or gone."""
 QUOTA_WORDS: Final = ("quota", "maximum", "upgrade", "limit")
-_call: ContextVar[Call] = ContextVar("pinecone_call")
 
 
 class PineconeConnector(Connector):
@@ -88,8 +86,7 @@ class PineconeSession(Session):
         indexes = self._opened().indexes
         from pinecone import errors
 
-        async with self.door.call(operation) as call:
-            _call.set(call)
+        async with self.door.call(operation):
             try:
                 try:
                     return await ask(indexes)
@@ -152,7 +149,9 @@ class PineconeSession(Session):
 
 async def _note(response: httpx.Response) -> None:
     """Tell the door what was answered: the SDK keeps it to itself on success."""
-    call, headers = _call.get(), response.headers
+    if (call := call_in_hand.get()) is None:
+        return
+    headers = response.headers
     call.status = str(response.status_code)
     call.request_id = headers.get("x-pinecone-request-id") or headers.get("x-request-id")
 

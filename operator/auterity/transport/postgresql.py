@@ -19,7 +19,7 @@ from pydantic import Field
 
 from auterity.api.connection import RateLimit
 from auterity.api.fields import Duration, SecretValue, ShortText, Value, seconds
-from auterity.engine.calls import Call, Door
+from auterity.engine.calls import Call, Door, fence
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.errors import (
     Busy,
@@ -409,6 +409,7 @@ class PostgresqlSession(Session):
         try:
             async with asyncio.timeout(DEADLINE):
                 await connection.execute(settings)
+            fence()
         except BaseException:
             await connection.close()
             raise

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from auterity.api.connection import RateLimit
 from auterity.api.fields import SecretValue, ShortText, Value
-from auterity.engine.calls import Door
+from auterity.engine.calls import Door, fence
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.errors import (
     Conflict,
@@ -112,6 +112,7 @@ class RedisSession(Session):
                     if not repeatable or type(error) is not redis.ConnectionError:
                         raise
                     # The one retry there is: a read whose connection was dropped.
+                    call.fence()
                     answer = await client.execute_command(*words)
             except redis.RedisError as error:
                 call.status = getattr(error, "status_code", None) or "error"
@@ -138,6 +139,7 @@ class RedisSession(Session):
                 if not self.is_connected:
                     await refuse_resolved(self.host)
                 await super().connect_check_health(*args, **options)
+                fence()
 
         class CheckedTls(Checked, SSLConnection):
             """The same, with TLS."""

@@ -99,6 +99,7 @@ class FleetSession(Session):
 
     async def call(self, verb: str, act: Callable[[], Any]) -> Any:
         async with self.door.call(verb) as call:
+            call.fence()
             self.sea.calls.append(verb)
             if self.token.reveal() != self.sea.token:
                 raise Unauthorized("the token is refused")

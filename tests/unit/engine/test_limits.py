@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from auterity.api.connection import RateLimit
 from auterity.engine import limits
 from auterity.engine.calls import Call, Door
-from auterity.engine.errors import DependencyNotReady, Failure, Throttled, Unavailable
+from auterity.engine.errors import DependencyNotReady, Failure, Fenced, Throttled, Unavailable
 from auterity.engine.limits import (
     FAILURES_TO_OPEN,
     FIRST_PROBE_AFTER,
@@ -386,11 +386,11 @@ def test_a_call_that_is_fenced_off_gives_its_place_back():
         it = budget()
 
         def fence() -> None:
-            raise Unavailable("another replica")
+            raise Fenced("another replica")
 
         door = Door("shelf", "c", it, Recorder(), fence)
         entered: list[Call] = []
-        with pytest.raises(Unavailable):
+        with pytest.raises(Fenced):
             async with door.call("GET") as one:
                 entered.append(one)
         assert entered == []

@@ -20,6 +20,7 @@ from auterity.engine.errors import (
     Busy,
     Conflict,
     Failure,
+    Fenced,
     NotFound,
     Rejected,
     Throttled,
@@ -425,6 +426,23 @@ async def test_a_connection_dropped_under_a_read_is_opened_once_more(
     vendor.answers = [None]
     with pytest.raises(Unavailable, match="cannot be reached"):
         await http.send(door(), client, "POST", "/things", json={})
+
+
+async def test_a_dropped_read_is_not_repeated_by_a_replica_that_was_overtaken(
+    vendor: Vendor, client: http.Client
+):
+    may_act = iter([True] * 2)
+
+    def fence() -> None:
+        if not next(may_act, False):
+            raise Fenced("another replica has taken over")
+
+    budget = Budget(RateLimit(per_second=100, burst=100, concurrent=10))
+    vendor.answers = [None]
+    with pytest.raises(Fenced):
+        await http.send(Door("acme", "c", budget, Recorder(), fence), client, "GET", "/things")
+    assert len(vendor.seen) == 1
+    assert budget.in_flight == 0
 
 
 async def test_a_vendor_that_does_not_listen_cannot_be_reached(
