@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, LiteralString, TypeVar
 from zlib import crc32
@@ -248,9 +249,7 @@ class PostgresqlSession(Session):
         Raises its failure: now, or at the next call for the same purpose if it comes later.
         """
         await self._raise_untold(key, purpose)
-        going_on = sum(not other.task.done() for other in self._work.values())
-        if going_on >= MOST_IN_BACKGROUND:
-            raise Busy(f"waits until fewer than {MOST_IN_BACKGROUND} indexes are being built")
+        await self._room_in_background()
         begun = _Work(purpose, asyncio.ensure_future(work()))
         self._work[key] = begun
         await asyncio.wait({begun.task}, timeout=GLANCE)
@@ -261,6 +260,17 @@ class PostgresqlSession(Session):
         del self._work[key]
         await begun.task
         return True
+
+    async def _room_in_background(self) -> None:
+        """Most work is done at a glance: whoever comes back later instead may be late each time."""
+        patience = monotonic() + GLANCE
+        while True:
+            going_on = {work.task for work in self._work.values() if not work.task.done()}
+            if len(going_on) < MOST_IN_BACKGROUND:
+                return
+            if (left := patience - monotonic()) <= 0:
+                raise Busy(f"waits until fewer than {MOST_IN_BACKGROUND} indexes are being built")
+            await asyncio.wait(going_on, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     def failure_of(self, key: str) -> Failure | None:
         """How the last work in the background failed, if it did."""

@@ -188,6 +188,26 @@ async def test_a_long_build_blocks_neither_the_visit_nor_the_budget(server, prov
     assert await relations(server) == ["map", "places"]
 
 
+async def test_a_third_build_begins_as_soon_as_one_of_two_is_done(open_):
+    session, ends = await open_(), asyncio.Event()
+
+    async def long() -> None:
+        await ends.wait()
+
+    async def short() -> None:
+        pass
+
+    assert not await session.in_background("first", "", long)
+    assert not await session.in_background("second", "", long)
+    with pytest.raises(Busy, match="fewer than 2 indexes are being built"):
+        await session.in_background("third", "", short)
+    third = asyncio.create_task(session.in_background("third", "", short))
+    await asyncio.sleep(0.05)
+    assert not third.done()
+    ends.set()
+    assert await third
+
+
 @pytest.mark.usefixtures("somebodys_table")
 async def test_the_progress_of_a_build_is_told_in_quarters(server, provider):
     await server.ask(
