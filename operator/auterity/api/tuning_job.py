@@ -23,7 +23,7 @@ class TuningJob(Priced):
     It is made once and never repeated: to run again, declare another one. The model that it makes
     is the output `model`, which a ModelDeployment can serve by `model.modelRef`. Deleting the
     object stops a run that is under way; the model that a run has made is kept unless
-    deletionPolicy is Delete.
+    deletionPolicy is Delete. What it has written to a bucket of yours stays in any case.
     """
 
     base_model: Annotated[Text | None, IMMUTABLE] = None
