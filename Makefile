@@ -51,8 +51,9 @@ lock: $(READY) ## Write requirements.lock and the servers' lock files anew.
 		$(EXTRAS:%=--extra %) --group dev --constraint requirements-image.lock pyproject.toml \
 		-o requirements.lock
 	cd tools/servers/requirements && for one in *.in; do \
+		without="$${one%.in}.excludes"; test ! -f "$$without" || export UV_EXCLUDE="$$without"; \
 		$(CURDIR)/$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 \
-			"$$one" -o "$${one%.in}.lock"; done
+			"$$one" -o "$${one%.in}.lock"; unset UV_EXCLUDE; done
 
 .PHONY: demo
 demo: $(READY) ## See it work, on this machine alone.

@@ -4,7 +4,7 @@ import json
 import smtplib
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import boto3
 import psycopg
@@ -19,6 +19,7 @@ from tools.servers.alertmanager import Alertmanager
 from tools.servers.chroma import Chroma
 from tools.servers.keycloak import Keycloak
 from tools.servers.mailpit import Mailpit
+from tools.servers.milvus import Milvus
 from tools.servers.ministack import Ministack
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
@@ -170,6 +171,30 @@ def test_chroma_keeps_a_collection(start: Callable[[type[Chroma]], Chroma]) -> N
     chroma.reset()
 
     assert json.loads(request("GET", place)) == []
+
+
+def test_milvus_finds_the_nearest_vector_and_knows_no_collection_that_is_not_there(
+    start: Callable[[type[Milvus]], Milvus],
+) -> None:
+    milvus = start(Milvus)
+    key = {"fieldName": "id", "dataType": "Int64", "isPrimary": True}
+    place = {"fieldName": "v", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}}
+    index = {"fieldName": "v", "indexType": "FLAT", "metricType": "L2"}
+    rows = [{"id": 1, "v": [1, 0]}, {"id": 2, "v": [0, 1]}]
+
+    def ask(path: str, **body: object) -> dict[str, Any]:
+        content = json.dumps({"collectionName": "docs", **body}).encode()
+        return json.loads(request("POST", f"{milvus.url}/v2/vectordb/{path}", content))
+
+    ask("collections/create", schema={"fields": [key, place]})
+    ask("indexes/create", indexParams=[index])
+    assert ask("entities/insert", data=rows)["data"]["insertCount"] == 2
+    (found,) = ask("entities/search", annsField="v", data=[[0, 2]], limit=1)["data"]
+    assert found == {"id": 2, "distance": 1.0}
+
+    milvus.reset()
+
+    assert ask("collections/describe")["code"] == 100
 
 
 def test_mailpit_keeps_the_mail_it_gets(start: Callable[[type[Mailpit]], Mailpit]) -> None:

@@ -4,6 +4,7 @@ from tools.servers.alertmanager import Alertmanager
 from tools.servers.chroma import Chroma
 from tools.servers.keycloak import Keycloak
 from tools.servers.mailpit import Mailpit
+from tools.servers.milvus import Milvus
 from tools.servers.ministack import Ministack
 from tools.servers.moto import Moto
 from tools.servers.postgres import Postgres
@@ -16,6 +17,7 @@ SERVERS: tuple[type[Server], ...] = (
     Chroma,
     Keycloak,
     Mailpit,
+    Milvus,
     Ministack,
     Moto,
     Postgres,
