@@ -24,6 +24,7 @@ METRICS: Final = {
     Metric.DOT_PRODUCT: "IP",
 }
 METRICS_SEEN: Final = {told: metric for metric, told in METRICS.items()}
+FIRST_GARBLED: Final = 1_000_000
 LEVELS_SEEN: Final = {"Eventual": "Eventually"}
 """The description of the API has another word for it than the server."""
 
@@ -233,10 +234,17 @@ def _pairs(told: Any) -> dict[str, str]:
 
 
 def _typed(text: str) -> Any:
+    """The value that text stands for, if Milvus makes the same text of it again; else the text.
+
+    Milvus writes numbers of a million and more with an exponent, and then cannot read them:
+    https://github.com/milvus-io/milvus/issues/47761
+    """
     with suppress(ValueError):
         value = json.loads(text)
-        if isinstance(value, bool | int | float):
+        if isinstance(value, bool):
             return value
+        if isinstance(value, int | float) and str(value) == text and abs(value) < FIRST_GARBLED:
+            return text if isinstance(value, float) and value.is_integer() else value
     return text
 
 

@@ -91,6 +91,7 @@ class MilvusIndexParams(VectorIndex):
         SHARED,
     ] = None
     """Properties of the collection in Milvus' words, such as collection.ttl.seconds. Others may set
-    their own. What reads as a number, or as true or false, is sent as such."""
+    their own. What reads as a number, or as true or false, is sent as such; numbers of a million
+    and more as text, for Milvus garbles them."""
     loaded: bool = True
     """Whether the collection is held in memory, as searches need it. false releases it."""
