@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from auterity.providers.milvus.index import MARK, MilvusIndex
+from auterity.providers.milvus.index import MARK, METRICS, MilvusIndex
 from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description
 from tests.fakes.server import FakeServer, ServedVendor
@@ -28,7 +28,8 @@ INDEXES = {
     "IVF_FLAT": {"nlist"},
     "DISKANN": set(),
 }
-TYPES = ("Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "Json")
+TYPES = ("Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "JSON")
+KEYS = ("Int64", "VarChar")
 VECTORS = ("FloatVector", "Float16Vector", "BFloat16Vector", "Int8Vector")
 LIMITS = {"max_length": "VarChar", "max_capacity": "Array"}
 
@@ -39,6 +40,14 @@ class Refused(Exception):  # noqa: N818 - named like the engine's failures
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
+
+
+def authorize(request: web.Request) -> web.Response | None:
+    """The answer to a request without the token; None if it has it."""
+    if request.headers.get("Authorization") == f"Bearer {TOKEN}":
+        return None
+    answer = {"code": 1800, "message": "user hasn't authenticated"}
+    return web.json_response(answer, status=401)
 
 
 class MilvusCluster:
@@ -52,20 +61,21 @@ class MilvusCluster:
         self.forgets = False
         self.ids = 448707763883002000
         self.server = FakeServer(Description.load("milvus.openapi.json"))
-        self.server.authorize = self._authorize
-        for path, handler in (
-            ("collections/list", self._list),
-            ("collections/create", self._create),
-            ("collections/describe", self._describe),
-            ("collections/drop", self._drop),
-            ("collections/alter_properties", self._alter),
-            ("collections/drop_properties", self._drop_properties),
-            ("collections/fields/add", self._add_field),
-            ("collections/load", self._load),
-            ("collections/release", self._release),
-            ("indexes/create", self._create_index),
-            ("indexes/describe", self._describe_index),
-        ):
+        self.server.authorize = authorize
+        self.operations = {
+            "collections/list": self._list,
+            "collections/create": self._create,
+            "collections/describe": self._describe,
+            "collections/drop": self._drop,
+            "collections/alter_properties": self._alter,
+            "collections/drop_properties": self._drop_properties,
+            "collections/fields/add": self._add_field,
+            "collections/load": self._load,
+            "collections/release": self._release,
+            "indexes/create": self._create_index,
+            "indexes/describe": self._describe_index,
+        }
+        for path, handler in self.operations.items():
             self.server.route("POST", f"/v2/vectordb/{path}", self._answering(handler))
 
     def settle(self) -> None:
@@ -91,10 +101,7 @@ class MilvusCluster:
             )
         schema, params = body["schema"], body.get("params") or {}
         fields = [_checked_field(field, schema) for field in schema["fields"]]
-        if sum(field["primaryKey"] for field in fields) != 1:
-            raise Refused(1100, "there should be only one primary key: invalid parameter")
-        if len({field["name"] for field in fields}) < len(fields):
-            raise Refused(1100, "duplicated field name: invalid parameter")
+        _check_schema(fields)
         partitions = 64 if any(field["partitionKey"] for field in fields) else 1
         made = {
             "collectionName": name,
@@ -131,6 +138,10 @@ class MilvusCluster:
             )
         if unknown := set(wanted.get("params") or {}) - INDEXES[kind]:
             raise Refused(1100, f"invalid index params {sorted(unknown)}: invalid parameter")
+        if wanted["metricType"] not in METRICS.values():
+            raise Refused(
+                1100, f"float vector index does not support metric type: {wanted['metricType']}"
+            )
         made = {
             "indexName": wanted["indexName"],
             "fieldName": field,
@@ -157,12 +168,6 @@ class MilvusCluster:
         if (database, name) not in self.collections:
             raise Refused(100, f"collection not found[database={database}][collection={name}]")
         return self.collections[database, name]
-
-    def _authorize(self, request: web.Request) -> web.Response | None:
-        if request.headers.get("Authorization") == f"Bearer {TOKEN}":
-            return None
-        answer = {"code": 1800, "message": "user hasn't authenticated"}
-        return web.json_response(answer, status=401)
 
     def _answering(self, handler: Any) -> Any:
         async def handle(_: web.Request, body: Any) -> web.StreamResponse:
@@ -388,6 +393,29 @@ class Milvus(ServedVendor):
 def _at(id: str) -> tuple[str, str]:
     database, _, name = id.partition("/")
     return database, name
+
+
+def _check_schema(fields: list[JSON]) -> None:
+    keys = [field for field in fields if field["primaryKey"]]
+    spreading = [field for field in fields if field["partitionKey"]]
+    wrong = (
+        (len(keys) != 1, "there should be only one primary key"),
+        (
+            any(key["type"] not in KEYS for key in keys),
+            "the primary key should be Int64 or VarChar",
+        ),
+        (any(key["nullable"] for key in keys), "the primary key cannot be null"),
+        (len({field["name"] for field in fields}) < len(fields), "duplicated field name"),
+        (not any(of["type"] in VECTORS for of in fields), "schema does not contain vector field"),
+        (len(spreading) > 1, "there are more than one partition key"),
+        (
+            any(of["type"] not in KEYS for of in spreading),
+            "the partition key should be Int64 or VarChar",
+        ),
+    )
+    for is_so, words in wrong:
+        if is_so:
+            raise Refused(1100, f"{words}: invalid parameter")
 
 
 def _checked_field(wanted: JSON, schema: JSON) -> JSON:

@@ -43,8 +43,10 @@ class MilvusIndex(Provider[MilvusIndexParams, MilvusSession]):
         "At Zilliz Cloud: an API key with access to the cluster as an administrator",
     )
     proof = (
-        "stateful fake; every request is held against the official description of 2026-08, and "
-        "what that leaves open is as in the server's source"
+        "the vendor's engine for one process, Milvus Lite 3.2, behind the REST interface, searches "
+        "included; what it lacks (descriptions, shards, half floats, fields added later) and what "
+        "only Milvus refuses: a stateful fake, compared with the engine; every request is held "
+        "against the official description of 2026-08"
     )
     publishes = (
         ("collection", "Name of the collection."),
