@@ -19,7 +19,7 @@ from aiohttp import web
 from auterity.engine.contract import Provider
 from auterity.providers.vertex.endpoint import VertexEndpoint
 from auterity.providers.vertex.tuning import VertexTuning
-from auterity.transport.google import owner_labels
+from auterity.transport.labels import owner_labels
 from tests.conformance.meter import Meter, minutes
 from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.google import (

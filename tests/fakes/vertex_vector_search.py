@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from auterity.providers.vertex.vector_search import VertexIndex
-from auterity.transport.google import owner_labels
+from auterity.transport.labels import owner_labels
 from tests.conformance.vendor import Edit, Refusal
 from tests.fakes.google import (
     JSON,

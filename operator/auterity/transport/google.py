@@ -36,20 +36,16 @@ from auterity.engine.errors import (
 )
 from auterity.transport import http
 from auterity.transport.endpoints import checked, refuse_resolved
+from auterity.transport.labels import OUR_LABELS
 
 JSON = dict[str, Any]
 
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
-OWNER_LABEL: Final = "auterity-owner"
-"""The label that carries the owner's mark, and its beginning where one label is too short."""
-OUR_LABELS: Final = "auterity-"
-"""What the keys of all labels begin with that are not the user's."""
 LABELS_RULE: Final = Rule(
     f"!has(self.labels) || self.labels.all(key, !key.startsWith('{OUR_LABELS}'))",
     f"labels that begin with {OUR_LABELS} are the operator's own",
     ".labels",
 )
-LONGEST_LABEL: Final = 63
 THREADS: Final = 8
 TIMEOUT: Final = (5, 25)
 """Seconds for connecting, and for every answer."""
@@ -338,24 +334,6 @@ class GoogleSession(Session):
         return self._credentials
 
 
-def owner_labels(owner: str) -> dict[str, str]:
-    """The labels that carry an owner's mark: labels take few characters, and 63 of them each."""
-    text = "".join(_written(char) for char in owner)
-    parts = [text[at : at + LONGEST_LABEL] for at in range(0, len(text), LONGEST_LABEL)]
-    return {f"{OWNER_LABEL}{f'-{n}' if n else ''}": part for n, part in enumerate(parts)}
-
-
-def owner_of(labels: Mapping[str, str]) -> str | None:
-    """The owner's mark in the labels of a resource."""
-    if OWNER_LABEL not in labels:
-        return None
-    text, number = labels[OWNER_LABEL], 1
-    while (part := labels.get(f"{OWNER_LABEL}-{number}")) is not None:
-        text, number = text + part, number + 1
-    raw = re.sub(r"__|_[0-9a-f]{2}", lambda m: _read(m[0]), text)
-    return raw.encode("latin-1").decode(errors="replace")
-
-
 def user_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that are not the operator's own, nor Google's."""
     return {k: v for k, v in labels.items() if not k.startswith((OUR_LABELS, "goog-"))}
@@ -538,13 +516,3 @@ def _part(api: Api, name: str) -> Any:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _written(char: str) -> str:
-    if re.fullmatch(r"[a-z0-9-]", char):
-        return char
-    return "__" if char == "/" else "".join(f"_{byte:02x}" for byte in char.encode())
-
-
-def _read(text: str) -> str:
-    return "/" if text == "__" else chr(int(text[1:], 16))

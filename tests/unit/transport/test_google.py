@@ -27,8 +27,6 @@ from auterity.transport.google import (
     VERTEX,
     GoogleConnection,
     GoogleSession,
-    owner_labels,
-    owner_of,
     refusal,
 )
 from tests.conformance.cluster import MemoryCluster, Recorder
@@ -105,17 +103,6 @@ def test_a_project_that_is_not_set_up_is_told_apart_from_lacking_rights():
 def test_a_404_of_someone_else_is_not_taken_for_is_gone():
     answer = http.Answer(404, {}, "<html>")
     assert isinstance(refusal(answer, "GetEndpoint"), Unavailable)
-
-
-@pytest.mark.parametrize(
-    "owner",
-    ["kind/models/churn", "a.b+c/Team_1/x--y", f"{'c' * 60}/{'n' * 50}/x", "ü/é/ß"],
-)
-def test_a_mark_survives_labels(owner: str):
-    labels = owner_labels(owner)
-    assert all(len(value) <= 63 for value in labels.values())
-    assert owner_of({"team": "a", **labels}) == owner
-    assert owner_of({"team": "a"}) is None
 
 
 @pytest.mark.parametrize(

@@ -39,16 +39,14 @@ from auterity.providers.vertex.resources import (
 )
 from auterity.transport.google import (
     JSON,
-    OUR_LABELS,
     VERTEX,
     GoogleConnection,
     GoogleSession,
     kind_of,
     meaning,
-    owner_labels,
-    owner_of,
     user_labels,
 )
+from auterity.transport.labels import OUR_LABELS, owner_labels, owner_of
 
 DEPLOYING: Final = f"{OUR_LABELS}deploying"
 """On an endpoint: the revision that was deployed last, since an operation does not tell which."""

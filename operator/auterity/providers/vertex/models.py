@@ -10,14 +10,8 @@ from auterity.api.fields import SecretKeyRef
 from auterity.api.model_deployment import EnvironmentVariable, ModelSource
 from auterity.engine.errors import Conflict, NotFound, Rejected
 from auterity.providers.vertex.params import Container, VertexEndpointParams
-from auterity.transport.google import (
-    JSON,
-    VERTEX,
-    GoogleSession,
-    kind_of,
-    meaning,
-    owner_labels,
-)
+from auterity.transport.google import JSON, VERTEX, GoogleSession, kind_of, meaning
+from auterity.transport.labels import owner_labels
 
 ENDPOINT_LABEL: Final = "auterity-endpoint"
 """On a model: the endpoint that it was uploaded for."""

@@ -14,14 +14,12 @@ from auterity.providers.vertex.models import plain
 from auterity.transport.google import (
     JSON,
     LABELS_RULE,
-    OUR_LABELS,
     VERTEX,
     GoogleConnection,
     GoogleSession,
     meaning,
-    owner_labels,
-    owner_of,
 )
+from auterity.transport.labels import OUR_LABELS, owner_labels, owner_of
 
 RUN_LABEL: Final = f"{OUR_LABELS}run"
 """On a job: which object it was made for, since ids are Google's. Its model has it too."""

@@ -13,16 +13,14 @@ from auterity.engine.errors import Conflict, NotFound, Rejected
 from auterity.transport.google import (
     JSON,
     LABELS_RULE,
-    OUR_LABELS,
     VERTEX,
     GoogleConnection,
     GoogleSession,
     kind_of,
     meaning,
-    owner_labels,
-    owner_of,
     user_labels,
 )
+from auterity.transport.labels import OUR_LABELS, owner_labels, owner_of
 
 NAME_LABEL: Final = f"{OUR_LABELS}index"
 """On an index and its endpoint: which object they were made for, since ids are Google's."""
