@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
@@ -19,11 +20,12 @@ from grpclib.encoding.base import StatusDetailsCodecBase
 from grpclib.server import Server, Stream
 from modal_proto import api_pb2
 
-from auterity.providers.modal import ModalEndpoint
+from auterity.providers.modal.deployment import ModalDeployment
 from tests.conformance.vendor import Edit, Refusal, Vendor, merged
 from tools.loopback import HOST, free_port
 
 JSON = dict[str, Any]
+Call = Callable[[Any], Message]
 Info = api_pb2.EndpointGetInfoResponse
 TOKEN_ID, TOKEN_SECRET = "ak-8fZkfakeFAKEq2Lw0PmT", "as-3vRnfakeFAKE7yUc5XdB"
 OTHER_SECRET = "as-9bNwrongWRONG4Tc1Hy6K"
@@ -95,24 +97,26 @@ class Workspace:
             self.server.close()
             await self.server.wait_closed()
 
-    def __mapping__(self) -> dict[str, Handler]:
-        calls: tuple[Callable[[Any], Message], ...] = (
+    def calls(self) -> tuple[Call, ...]:
+        return (
             *(self.token_info_get, self.endpoint_create, self.endpoint_get_by_name),
             *(self.endpoint_get_info, self.endpoint_stop),
             *(self.function_get_scheduling_params, self.function_update_scheduling_params),
         )
+
+    def __mapping__(self) -> dict[str, Handler]:
         handlers = {}
-        for call in calls:
+        for call in self.calls():
             name = "".join(part.title() for part in call.__name__.split("_"))
             handlers[f"/modal.client.ModalClient/{name}"] = Handler(
                 self._answering(call),
                 Cardinality.UNARY_UNARY,
                 getattr(api_pb2, f"{name}Request"),
-                getattr(api_pb2, f"{name}Response"),
+                getattr(api_pb2, f"{name}Response", Empty),
             )
         return handlers
 
-    def _answering(self, call: Callable[[Any], Message]) -> Callable[..., Any]:
+    def _answering(self, call: Call) -> Callable[..., Any]:
         async def answer(stream: Stream[Any, Any]) -> None:
             request = await stream.recv_message()
             told: JSON = dict(stream.metadata or {})
@@ -135,7 +139,7 @@ class Workspace:
         )
 
     def endpoint_create(self, asked: Any) -> Message:
-        _in_environment(asked.environment_name)
+        in_environment(asked.environment_name)
         if not NAME.fullmatch(asked.name):
             raise GRPCError(Status.INVALID_ARGUMENT, f"invalid endpoint name '{asked.name}'")
         if self._named(asked.name) is not None:
@@ -148,7 +152,7 @@ class Workspace:
         _checked_regions(asked)
         made = Endpoint(f"ep-{next(self.ids):022d}", asked, Info.ENDPOINT_STATUS_PROVISIONING)
         made.settings.CopyFrom(DEFAULTS)
-        made.settings.MergeFrom(_checked_settings(asked.autoscaler_settings))
+        made.settings.MergeFrom(checked_settings(asked.autoscaler_settings))
         self.endpoints[made.id] = made
         if not self.slow:
             _finish(made)
@@ -157,7 +161,7 @@ class Workspace:
         )
 
     def endpoint_get_by_name(self, asked: Any) -> Message:
-        _in_environment(asked.environment_name)
+        in_environment(asked.environment_name)
         found = self._named(asked.name)
         return api_pb2.EndpointGetByNameResponse(
             endpoint_id=found.id if found else "", environment_name=ENVIRONMENT
@@ -205,7 +209,7 @@ class Workspace:
 
     def function_update_scheduling_params(self, asked: Any) -> Message:
         it = self._serving(asked.function_id)
-        it.settings.MergeFrom(_checked_settings(asked.settings))
+        it.settings.MergeFrom(checked_settings(asked.settings))
         return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=it.settings)
 
     # State
@@ -225,7 +229,7 @@ class Workspace:
             raise GRPCError(Status.NOT_FOUND, f"Endpoint {id} not found")
         return it
 
-    def _serving(self, server: str) -> Endpoint:
+    def _serving(self, server: str) -> Any:
         for it in self.endpoints.values():
             if it.server == server and it.status == Info.ENDPOINT_STATUS_LIVE:
                 return it
@@ -242,7 +246,7 @@ def _finish(it: Endpoint) -> None:
         it.status = Info.ENDPOINT_STATUS_FAILED if gated else Info.ENDPOINT_STATUS_LIVE
 
 
-def _in_environment(name: str) -> None:
+def in_environment(name: str) -> None:
     if name != ENVIRONMENT:
         raise GRPCError(Status.NOT_FOUND, f"Environment '{name}' not found in '{WORKSPACE}'")
 
@@ -269,7 +273,7 @@ def _checked_regions(asked: Any) -> None:
             raise GRPCError(Status.INVALID_ARGUMENT, f"Region '{region}' is not available")
 
 
-def _checked_settings(settings: Any) -> Any:
+def checked_settings(settings: Any) -> Any:
     for name, (least, most) in WINDOWS.items():
         if settings.HasField(name) and not least <= getattr(settings, name) <= most:
             raise GRPCError(
@@ -283,7 +287,7 @@ def _checked_settings(settings: Any) -> Any:
 class Modal(Vendor):
     """An environment with endpoints. Faults come at the door: it does not speak HTTP/1."""
 
-    provider = ModalEndpoint
+    provider = ModalDeployment
     spec: ClassVar[JSON] = {
         "model": {"name": "acme/support-qwen", "version": COMMIT},
         "scaling": {"min": 0, "max": 2, "toZeroAfter": "5m"},

@@ -44,6 +44,10 @@ KEEPALIVE: Final = 30.0
 """Seconds between pings, as Modal's own client has them."""
 RETRY_POLICY: Final = "modal.client.RPCRetryPolicy"
 
+_LOOKS: Final = frozenset({"AppDeploymentHistory"})
+"""Calls that only look and whose name does not tell."""
+_GET_OR_CREATE: Final = re.compile(r"([A-Za-z]+)GetOrCreate")
+
 # Limits on how often one may call carry a policy; those on things and money only have words.
 _USED_UP: Final = re.compile(r"quota|billing|budget|spend|plan\b|maximum number", re.IGNORECASE)
 
@@ -95,7 +99,7 @@ class ModalSession(Session):
     async def call(self, method: str, **request: Any) -> JSON:
         """One call; fields that have their default are left out of the answer."""
         messages, json_format = _sdk()
-        label = label_of(method)
+        label = label_of(method, creates="object_creation_type" in request)
         async with self.door.call(label) as call:
             message = getattr(messages, f"{method}Request")()
             try:
@@ -197,8 +201,15 @@ class ModalSession(Session):
         }
 
 
-def label_of(method: str) -> str:
-    """The door's name for a call: the verb first, so that what only looks is known as such."""
+def label_of(method: str, *, creates: bool = False) -> str:
+    """The door's name for a call: the verb first, so that what only looks is known as such.
+
+    A GetOrCreate `creates` if it is told how to, and else is how Modal looks something up.
+    """
+    if method in _LOOKS:
+        return f"Get{method}"
+    if thing := _GET_OR_CREATE.match(method):
+        return f"{'Create' if creates else 'Get'}{thing[1]}"
     return re.sub(r"^([A-Za-z]+?)(Get|List)", r"\2\1", method)
 
 

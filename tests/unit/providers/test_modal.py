@@ -24,7 +24,8 @@ from auterity.engine.errors import (
     Unavailable,
 )
 from auterity.engine.limits import Budget
-from auterity.providers.modal import ModalEndpoint, ModalEndpointParams
+from auterity.providers.modal.deployment import ModalDeployment
+from auterity.providers.modal.params import ModalDeploymentParams
 from auterity.transport.modal import ModalConnection, failure, label_of
 from tests.conformance.cluster import NAMESPACE, MemoryCluster, Recorder
 from tests.conformance.harness import Harness
@@ -50,7 +51,7 @@ def secret(value: str) -> SecretValue:
     return it
 
 
-async def opened(url: str, **fields: Any) -> ModalEndpoint:
+async def opened(url: str, **fields: Any) -> ModalDeployment:
     limit = RateLimit(per_second=10000, burst=10000, concurrent=50)
     access = Access(
         door=Door("modal", "test", Budget(limit), Recorder()),
@@ -60,11 +61,11 @@ async def opened(url: str, **fields: Any) -> ModalEndpoint:
     connection = ModalConnection(
         endpoint=url, token_id=secret(TOKEN_ID), token_secret=secret(TOKEN_SECRET), **fields
     )
-    return ModalEndpoint(await connection.open(access))
+    return ModalDeployment(await connection.open(access))
 
 
-def wanted(**spec: Any) -> ModalEndpointParams:
-    return ModalEndpointParams.model_validate({"name": "chat", **OPEN, **spec})
+def wanted(**spec: Any) -> ModalDeploymentParams:
+    return ModalDeploymentParams.model_validate({"name": "chat", **OPEN, **spec})
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ async def workspace() -> AsyncIterator[Workspace]:
 
 
 @pytest.fixture
-async def provider(workspace: Workspace) -> AsyncIterator[ModalEndpoint]:
+async def provider(workspace: Workspace) -> AsyncIterator[ModalDeployment]:
     it = await opened(f"http://{HOST}:{workspace.port}")
     yield it
     await it.session.close()
@@ -115,7 +116,7 @@ def test_calls_that_only_look_are_known_as_such():
 
 
 async def test_modal_is_left_alone_as_long_as_its_policy_says(
-    workspace: Workspace, provider: ModalEndpoint
+    workspace: Workspace, provider: ModalDeployment
 ):
     policy = api_pb2.RPCRetryPolicy(retry_after_secs=7)
     unknown = Packed(type_url="type.modal.com/modal.client.Unheard", value=b"\x00")
@@ -125,12 +126,12 @@ async def test_modal_is_left_alone_as_long_as_its_policy_says(
     assert caught.value.retry_after == 7
 
 
-async def test_the_connection_tells_workspace_and_service_user(provider: ModalEndpoint):
+async def test_the_connection_tells_workspace_and_service_user(provider: ModalDeployment):
     assert (await provider.session.verify()).name == "service user auterity in workspace acme"
 
 
 async def test_a_connection_that_was_closed_is_opened_again(
-    workspace: Workspace, provider: ModalEndpoint
+    workspace: Workspace, provider: ModalDeployment
 ):
     await provider.session.verify()
     await workspace.stop()
@@ -160,7 +161,7 @@ async def test_a_server_that_does_not_speak_grpc_is_told_so():
     await server.wait_closed()
 
 
-async def test_the_token_is_not_logged(provider: ModalEndpoint, caplog: pytest.LogCaptureFixture):
+async def test_the_token_is_not_logged(provider: ModalDeployment, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "hpack")
     block = {"huggingFaceToken": {"secretKeyRef": {"name": "hf", "key": "token"}}}
@@ -171,7 +172,7 @@ async def test_the_token_is_not_logged(provider: ModalEndpoint, caplog: pytest.L
     assert not [it for it in (TOKEN_ID, TOKEN_SECRET, HF_TOKEN) if it in caplog.text]
 
 
-async def test_an_open_model_needs_its_name_only(workspace: Workspace, provider: ModalEndpoint):
+async def test_an_open_model_needs_its_name_only(workspace: Workspace, provider: ModalDeployment):
     id = await provider.create(wanted(), MARK)
     (made,) = workspace.active()
     assert made.asked.model.base_model_repo_id == "Qwen/Qwen3.5-4B"
@@ -196,7 +197,7 @@ async def test_an_open_model_needs_its_name_only(workspace: Workspace, provider:
     [({"colocated": True}, "colocated"), ({"computeRegions": ["us-east", "eu-west"]}, "explicit")],
 )
 async def test_containers_run_where_they_are_declared_to(
-    workspace: Workspace, provider: ModalEndpoint, block: dict[str, Any], placement: str
+    workspace: Workspace, provider: ModalDeployment, block: dict[str, Any], placement: str
 ):
     await provider.create(wanted(**block), MARK)
     (made,) = workspace.active()
@@ -204,12 +205,14 @@ async def test_containers_run_where_they_are_declared_to(
     assert list(made.asked.compute_region.explicit.regions) == block.get("computeRegions", [])
 
 
-async def test_a_region_without_room_for_it_is_told(provider: ModalEndpoint):
+async def test_a_region_without_room_for_it_is_told(provider: ModalDeployment):
     with pytest.raises(Rejected, match="Region 'ap-moon' is not available"):
         await provider.create(wanted(computeRegions=["ap-moon"]), MARK)
 
 
-async def test_a_proxy_token_that_is_missing_is_told(workspace: Workspace, provider: ModalEndpoint):
+async def test_a_proxy_token_that_is_missing_is_told(
+    workspace: Workspace, provider: ModalDeployment
+):
     workspace.proxy_tokens = False
     with pytest.raises(Rejected, match="Create a proxy token in main first"):
         await provider.create(wanted(), MARK)
@@ -245,7 +248,7 @@ async def test_an_environment_that_does_not_exist_is_told(workspace: Workspace):
 async def test_what_an_endpoint_cannot_have_is_objected_to(
     spec: dict[str, Any], field: str, words: str
 ):
-    assert words in ModalEndpoint.objections(wanted(**spec))[field]
+    assert words in ModalDeployment.objections(wanted(**spec))[field]
 
 
 async def test_another_model_is_not_brought_by_stopping_what_serves(harness: Harness):
@@ -289,7 +292,7 @@ async def test_what_has_failed_is_made_anew_once_the_model_is_edited(harness: Ha
 
 
 async def test_a_name_is_free_again_once_its_endpoint_has_stopped(
-    workspace: Workspace, provider: ModalEndpoint
+    workspace: Workspace, provider: ModalDeployment
 ):
     first = await provider.create(wanted(), MARK)
     with pytest.raises(Conflict, match="already exists"):
@@ -302,7 +305,7 @@ async def test_a_name_is_free_again_once_its_endpoint_has_stopped(
     assert workspace.endpoints[first].status == Info.ENDPOINT_STATUS_STOPPED
 
 
-async def test_no_most_is_told_as_none(workspace: Workspace, provider: ModalEndpoint):
+async def test_no_most_is_told_as_none(workspace: Workspace, provider: ModalDeployment):
     id = await provider.create(wanted(), MARK)
     workspace.endpoints[id].settings.max_containers = 0
     found = await provider.read(id)

@@ -1,0 +1,1 @@
+"""Modal: https://modal.com/docs/guide."""
