@@ -23,6 +23,7 @@ UNKNOWN = {
     ("bedrock", "amazon.nova-lite-v1:0:24k"): "AWS tells it to whoever asks",
     ("azureOpenAI", "tuned-model-hosting"): "Azure's page tells it by the base model",
     ("modal", "Qwen/Qwen3.5-4B"): "only Modal knows what a recipe runs on",
+    ("modal", "translate/serve"): "only the App's code knows what it runs on",
     ("together", "projects/proj_0123456789/configs/cr_0123456789"): "a config of one's own",
 }
 """What the samples have that no list can name a price of, and why."""

@@ -145,6 +145,7 @@ def test_azure_openai_bills_provisioned_units_and_the_hosting_of_tuned_models():
 def test_what_only_the_vendor_knows_the_machines_of_can_be_given_a_price_by_its_name():
     assert deployment("modal", of="chat") == (Billed("Qwen/Qwen3.5-4B", 0, 3),)
     assert deployment("modal", of="support") == (Billed("Qwen/Qwen3.5-4B", 1, 4),)
+    assert deployment("modal", of="translate") == (Billed("translate/serve", 0, 5),)
     config = "projects/proj_0123456789/configs/cr_0123456789"
     assert deployment("together") == (Billed(config, 1, 4),)
     assert deployment("together", {"config": None}) is None
