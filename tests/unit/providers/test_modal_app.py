@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from modal_proto import api_pb2
 
+from auterity.api.common import ConnectionRef
+from auterity.cli.imported import imported
 from auterity.engine.calls import reads
 from auterity.engine.verdict import Again
 from auterity.providers.modal.app import FUNCTION_TAG
@@ -150,6 +152,9 @@ async def test_the_deployment_that_must_serve_is_waited_for(harness: Harness):
     spec = merged(SPEC, {"modal": {"app": {"tag": "v2"}}})
     harness.apply(spec)
     await harness.visit()
+    told = harness.ready["message"]
+    await harness.visit()
+    assert (harness.ready["message"], f"{RUN} --tag v2" in told) == (told, True)
     workspace(harness).deploy(NAME, tag="v1")
     for _ in range(3):
         await harness.visit()
@@ -257,6 +262,27 @@ async def test_outputs_say_how_the_function_is_called(
     await harness.converge()
     common = {"app": NAME, "function": function, "secret": SECRET}
     assert harness.subject.status["outputs"] == {**common, **outputs}
+
+
+async def test_an_app_that_is_not_ours_can_be_imported(harness: Harness):
+    await harness.vendor.foreign(SPEC, NAME, None)
+    provider = await harness.opened()
+    given = {"app": {"function": "serve"}}
+    sought = ModalDeploymentParams.model_construct(name=NAME, model=None, **given)
+    observed = await provider.read(await provider.locate(sought) or "")
+    assert observed is not None
+    made = imported(
+        ModalDeployment,
+        observed,
+        name=NAME,
+        namespace=None,
+        connection=ConnectionRef(name="vendor"),
+        given=given,
+    )
+    assert made.missing == []
+    harness.apply(made.manifest["spec"])
+    await harness.converge()
+    assert harness.ready["status"] == "True", harness.ready
 
 
 async def test_variables_that_are_no_longer_declared_are_removed(harness: Harness):

@@ -34,10 +34,10 @@ QUIRKS: Final = (
         "that was there before the object is taken over by policy: Adopt."
     ),
     (
-        "The mark is a tag of the App; tags of others are kept. A deployment may bring other tags "
-        "or reset the autoscaler to what the code says: both are drift, and mended at the next "
-        "visit. spec.interval says how soon, and createOnly: [scaling] leaves the autoscaler to "
-        "the code."
+        "An App, other than an endpoint, carries the mark in its tags, beside those of others. A "
+        "deployment resets the autoscaler to what the code says, and may take the mark away: both "
+        "are drift, and mended at the next visit. spec.interval says how soon, and createOnly: "
+        "[scaling] leaves the autoscaler to the code."
     ),
     (
         "spec.environment becomes a Secret at Modal called auterity-<App>, which the code has to "
@@ -87,6 +87,8 @@ class Apps(Form):
 
     wrote = False
     """In this visit: what is left is then under way, and not broken."""
+    tag: str | None = None
+    """The deployment that this visit wants."""
 
     async def locate(self, want: ModalDeploymentParams) -> str | None:
         return f"{want.name}{SEPARATOR}{_declared(want).function}"
@@ -106,7 +108,7 @@ class Apps(Form):
         if variables is not None:
             outputs["secret"] = secret_name(app)
         if told is None:
-            fields["app"] = ModalApp.model_construct(function=None)
+            fields["app"] = None
             return self._waiting(id, fields, outputs, self._undeployed(app))
         if told["lifecycle"]["app_state"] == f"{STATE}STOPPING":
             actual = ModalDeploymentParams.seen(**fields)
@@ -116,8 +118,9 @@ class Apps(Form):
             function = tags.get(FUNCTION_TAG, function)
             id = f"{app}{SEPARATOR}{function}"
         serving, (version, tag) = await self._serving(app, function), await self._version(told)
-        claimed = function if owner and serving else None
-        fields["app"] = ModalApp.model_construct(function=claimed, tag=tag)
+        # Of an App without a mark nothing is kept yet: that differs, and the update claims it.
+        claimed = owner is not None and serving is not None
+        fields["app"] = ModalApp.model_construct(function=function, tag=tag) if claimed else None
         summary = {"version": version} | ({"tag": tag} if tag else {})
         if serving is None:
             return self._waiting(id, fields, outputs, _lacks(app, function), owner, summary)
@@ -131,6 +134,7 @@ class Apps(Form):
         )
 
     async def create(self, want: ModalDeploymentParams, owner: str) -> str:
+        self.tag = _declared(want).tag
         # What the code names must be there before it is deployed.
         if want.environment:
             await self._secret(want.name).create(want.environment)
@@ -146,6 +150,7 @@ class Apps(Form):
             raise Rejected(
                 f"{id} is an App, which cannot become an endpoint: declare another ModelDeployment"
             )
+        self.tag = want.app.tag
         if names := _below(changed, "environment"):
             await self._secret(want.name).update(want.environment, names)
             self.wrote = True
@@ -177,11 +182,13 @@ class Apps(Form):
                 "FunctionUpdateSchedulingParams", function_id=serving.id, settings=settings
             )
             self.wrote = True
-        if "app.tag" not in changed:
+        if form.tag is None or not changed & {"app", "app.tag"}:
             return None
         _, tag = await self._version(told)
+        if tag == form.tag:
+            return None
         now = f"deployment {tag}" if tag else "a deployment without a tag"
-        return f"{want.name} is {now}, not {form.tag}: run {self._command(want.name, form.tag)}"
+        return f"{want.name} is {now}, not {form.tag}: run {self._command(want.name)}"
 
     async def _claim(self, app_id: str, ours: dict[str, str]) -> None:
         """Write our tags; setting them replaces all."""
@@ -261,14 +268,14 @@ class Apps(Form):
     def _undeployed(self, app: str) -> str:
         return f"the App {app} is not deployed at Modal: run {self._command(app)}"
 
-    def _command(self, app: str, tag: str | None = None) -> str:
-        tagged = f" --tag {tag}" if tag else ""
+    def _command(self, app: str) -> str:
+        tagged = f" --tag {self.tag}" if self.tag else ""
         return f"modal deploy --name {app} --env {self.session.environment}{tagged} with its code"
 
 
 def _declared(want: ModalDeploymentParams) -> ModalApp:
-    assert want.app is not None  # noqa: S101 - it is why this form was chosen
-    return want.app
+    # Also as `auterity import --set app={function: serve}` gives it.
+    return ModalApp.model_validate(want.app)
 
 
 def _lacks(app: str, function: str) -> str:
