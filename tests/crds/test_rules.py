@@ -238,6 +238,26 @@ def test_a_model_comes_from_one_place(api: Api) -> None:
     assert "at most one of artifact, name, modelRef" in api.refusal("create", both)
 
 
+def modal(**block: Any) -> JSON:
+    return integration("ModelDeployment", acme=None, model={}, modal=block)
+
+
+def test_an_app_at_modal_has_nothing_of_an_endpoint_and_stays_one(api: Api) -> None:
+    app = {"function": "serve"}
+    words = "only bufferContainers and scaleupWindow can be set besides"
+    for block in ({"routingRegion": "us-east"}, {"computeRegions": ["eu"]}, {"colocated": True}):
+        assert words in api.refusal("create", modal(app=app, **block))
+    told = api.refusal("create", modal(app=app, baseModel="Qwen/Qwen3.5-4B"))
+    assert "at most one of app, baseModel must be set" in told
+    assert "an endpoint cannot become an App" in api.refuses_change(modal(), modal(app=app))
+    assert "an endpoint cannot become an App" in api.refuses_change(modal(app=app), modal())
+
+    made = modal(app=app)
+    api.create(made)
+    other = {"app": {"function": "Model.web", "tag": "v2"}, "bufferContainers": 1}
+    api.replace({**made, "spec": {**made["spec"], "modal": other}})
+
+
 def test_a_connection_has_one_vendor_for_good(api: Api) -> None:
     api.create(connection("Connection"))
 

@@ -8,7 +8,7 @@ sent stay, the limits of the windows. The words of refusals are this fake's.
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -297,7 +297,7 @@ class Modal(Vendor):
             "routingRegion": "us-east",
         },
     }
-    edits = (
+    edits: ClassVar[Sequence[Edit]] = (
         Edit("more containers", {"scaling": {"max": 4}}),
         Edit("idle containers go sooner", {"scaling": {"toZeroAfter": "90s"}}),
         Edit("always one container", {"scaling": {"min": 1, "toZeroAfter": None}}),

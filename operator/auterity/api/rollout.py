@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -252,7 +252,7 @@ class Probe(Model):
 class Revisioned(Priced):
     """Base of the portable models of kinds that have revisions."""
 
-    rules = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.rollout) || self.rollout.promotion != 'Probe' || has(self.probe)",
             "rollout.promotion: Probe needs spec.probe",

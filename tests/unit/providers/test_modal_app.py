@@ -267,8 +267,8 @@ async def test_outputs_say_how_the_function_is_called(
 async def test_an_app_that_is_not_ours_can_be_imported(harness: Harness):
     await harness.vendor.foreign(SPEC, NAME, None)
     provider = await harness.opened()
-    given = {"app": {"function": "serve"}}
-    sought = ModalDeploymentParams.model_construct(name=NAME, model=None, **given)
+    given: dict[str, Any] = {"app": {"function": "serve"}}
+    sought = ModalDeploymentParams.model_construct(None, name=NAME, **given)
     observed = await provider.read(await provider.locate(sought) or "")
     assert observed is not None
     made = imported(

@@ -58,8 +58,8 @@ class ModalDeployment(Provider[ModalDeploymentParams, ModalSession]):
 
     @classmethod
     def objections(cls, want: ModalDeploymentParams) -> Mapping[str, str]:
-        form = endpoint if want.app is None else app
-        return form.objections(want) | scaling.objections(want)
+        found = endpoint.objections(want) if want.app is None else app.objections(want)
+        return found | scaling.objections(want)
 
     @classmethod
     def billed(cls, want: ModalDeploymentParams) -> Bill:
