@@ -63,6 +63,8 @@ class AtlasProject:
         self.indexes: dict[str, JSON] = {}
         self.slow = False
         self.made = 0
+        self.unbuildable: str | None = None
+        """Why the next definition of an index that serves cannot be built."""
         self.tokens: set[str] = set()
         self.server = FakeServer(ApiDescription.load("mongodb-atlas-search.openapi.json"))
         self.server.authorize = self._authorize
@@ -83,7 +85,7 @@ class AtlasProject:
         for id, index in list(self.indexes.items()):
             if index["status"] == "DELETING":
                 del self.indexes[id]
-            else:
+            elif not any("stagedIndex" in host for host in index["statusDetail"]):
                 self._finish(index)
 
     def make(self, body: JSON) -> JSON:
@@ -122,7 +124,16 @@ class AtlasProject:
         index["latestDefinitionVersion"]["version"] += 1
         if index["status"] == "FAILED":
             index["status"] = "BUILDING"
-        if not self.slow:
+        if self.unbuildable is not None:
+            staged = {
+                "status": "FAILED",
+                "queryable": False,
+                "message": self.unbuildable,
+                "definitionVersion": dict(index["latestDefinitionVersion"]),
+            }
+            index["statusDetail"][0]["stagedIndex"] = staged
+            self.unbuildable = None
+        elif not self.slow:
             self._finish(index)
 
     def find(self, database: str, collection: str, name: str) -> JSON | None:

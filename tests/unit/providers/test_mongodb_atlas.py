@@ -133,6 +133,21 @@ def version(number: int) -> dict[str, Any]:
             Phase.PENDING,
             "the former one serves",
         ),
+        (
+            {
+                "status": "READY",
+                "queryable": True,
+                "latestDefinitionVersion": version(3),
+                "statusDetail": [
+                    {
+                        "mainIndex": {"definitionVersion": version(2)},
+                        "stagedIndex": {"status": "FAILED", "definitionVersion": version(2)},
+                    },
+                ],
+            },
+            Phase.PENDING,
+            "the former one serves",
+        ),
     ],
 )
 def test_an_index_is_ready_once_every_host_serves_the_latest_definition(
@@ -153,6 +168,21 @@ async def test_a_failed_build_is_told_and_mended_by_an_edit(harness: Harness):
     harness.apply(merged(MongodbAtlas.spec, {"mongodbAtlas": {"quantization": "none"}}))
     await harness.converge()
     assert harness.ready["status"] == "True", harness.ready
+
+
+async def test_a_definition_that_cannot_be_built_is_told_while_the_former_one_serves(
+    harness: Harness,
+):
+    await harness.make()
+    fake(harness).project.unbuildable = "numPartitions needs search nodes"
+    harness.apply(merged(MongodbAtlas.spec, {"mongodbAtlas": {"partitions": "2"}}))
+    await harness.converge()
+    assert harness.ready["reason"] == "ProviderFailed", harness.ready
+    assert harness.ready["message"].endswith(
+        "the former one serves: numPartitions needs search nodes"
+    )
+    harness.apply(merged(MongodbAtlas.spec, {"mongodbAtlas": {"partitions": "1"}}))
+    assert (await harness.converge()).outcome == "Ready", harness.ready
 
 
 async def test_an_index_made_anew_by_someone_else_is_not_ours(harness: Harness):

@@ -203,11 +203,14 @@ def _phase(told: JSON) -> tuple[Phase, str | None]:
     hosts = told.get("statusDetail") or []
     if status == "DELETING":
         return Phase.DELETING, "Atlas deletes the index"
-    if status == "FAILED":
-        words = ((host.get("mainIndex") or {}).get("message") for host in hosts)
-        why = next((text for text in words if text), "no reason is told")
-        return Phase.FAILED, f"Atlas cannot build the index: {why}"
     latest = (told.get("latestDefinitionVersion") or {}).get("version")
+    if status == "FAILED":
+        return Phase.FAILED, f"Atlas cannot build the index: {_why(hosts)}"
+    # A definition that cannot be built leaves the former one serving, and the status as it was.
+    failed = [host for host in hosts if _failed(host.get("stagedIndex") or {}, latest)]
+    if failed:
+        why = _why(failed)
+        return Phase.FAILED, f"Atlas cannot build the new definition, the former one serves: {why}"
     served = {
         ((host.get("mainIndex") or {}).get("definitionVersion") or {}).get("version")
         for host in hosts
@@ -217,3 +220,16 @@ def _phase(told: JSON) -> tuple[Phase, str | None]:
     if latest is not None and served - {latest}:
         return Phase.PENDING, "Atlas builds the new definition; the former one serves"
     return Phase.READY, None
+
+
+def _failed(staged: JSON, latest: int | None) -> bool:
+    """Whether a host has failed to build the latest definition beside the one that serves."""
+    version = (staged.get("definitionVersion") or {}).get("version", latest)
+    return staged.get("status") == "FAILED" and version == latest
+
+
+def _why(hosts: list[JSON]) -> str:
+    parts = (host.get(part) or {} for host in hosts for part in ("stagedIndex", "mainIndex"))
+    return next(
+        (str(part["message"]) for part in parts if part.get("message")), "no reason is told"
+    )
