@@ -238,6 +238,8 @@ async def test_a_probe_sends_the_token_nowhere_but_over_https(
         ({"model": {"artifact": "s3://x", "name": None}}, "model"),
         ({"model": {"image": None}}, "container"),
         ({"scaling": {"target": {"metric": "MemoryUtilization", "value": 3}}}, "scaling"),
+        ({"huggingFace": {"container": {"engine": "tgi", "tensorParallelSize": 2}}}, "container"),
+        ({"huggingFace": {"container": {"engine": "sGLang", "dataParallelSize": 2}}}, "container"),
     ],
 )
 def test_what_hugging_face_cannot_do_is_named(patch: JSON, field: str):

@@ -34,6 +34,11 @@ HIDDEN: Final = "auterity-secret:"
 NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 DEFAULT, CUSTOM = "huggingface", "custom"
+PARALLEL: Final = {
+    "tensor_parallel_size": ("tensorParallelSize", ("vLLM", "sGLang")),
+    "data_parallel_size": ("dataParallelSize", ("vLLM",)),
+}
+"""Settings of a container that only these engines have; Hugging Face drops them of all others."""
 OPENAI: Final = ("vLLM", "sGLang", "tgi", "llamacpp")
 """Engines that speak OpenAI's protocol."""
 PHASES: Final = {
@@ -138,6 +143,8 @@ class HuggingFaceEndpoint(Provider[HuggingFaceEndpointParams, HuggingFaceSession
             found["model"] = "version has to be a commit in full, 40 hexadecimal digits"
         if want.container is not None and model.image is None:
             found["container"] = "it says how model.image is run, and there is none"
+        elif want.container is not None and (ignored := _ignored(want.container)):
+            found["container"] = ignored
         if want.hardware is None:
             found["hardware"] = "Hugging Face needs an instance type, such as nvidia-l4"
         if scaling.target is not None and scaling.target.metric not in MEASURES:
@@ -344,6 +351,14 @@ def _changes(
     if tags != sorted(now.get("tags") or ()):
         body["tags"] = tags
     return body
+
+
+def _ignored(container: Container) -> str | None:
+    """What Hugging Face would not refuse but drop."""
+    for field, (name, engines) in PARALLEL.items():
+        if getattr(container, field) is not None and container.engine not in engines:
+            return f"{name} is a setting of the engine {' and '.join(engines)} only"
+    return None
 
 
 def _given(**fields: Any) -> JSON:
