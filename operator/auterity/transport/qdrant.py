@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from auterity.api.connection import RateLimit
 from auterity.api.fields import SecretValue, Url
 from auterity.engine.contract import Access, Identity
-from auterity.engine.errors import Failure, Unavailable
+from auterity.engine.errors import Failure, Rejected, Unavailable
 from auterity.transport import http
 from auterity.transport.rest import RestConnector, RestSession
 
@@ -59,4 +59,9 @@ def plain(answer: http.Answer) -> http.Answer:
 
 
 def _held(answer: http.Answer) -> Failure | None:
-    return http.held(plain(answer))
+    """The failure, if it concerns the whole connection."""
+    told = plain(answer)
+    if answer.status == HTTPStatus.INSUFFICIENT_STORAGE:
+        # A quota of the node: others can still be changed, and waiting mends nothing.
+        return Rejected(f"Qdrant has no room left{http.reason(told)}")
+    return http.held(told)

@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 
 from auterity.api.connection import RateLimit
-from auterity.api.fields import SecretKeyRef, SecretValue
+from auterity.api.fields import DESTRUCTIVE, SecretKeyRef, SecretValue
 from auterity.engine.calls import Door
 from auterity.engine.contract import Access, Phase
 from auterity.engine.drift import Memory, compare
-from auterity.engine.errors import NotFound, Throttled, Unauthorized, Unavailable
+from auterity.engine.errors import NotFound, Rejected, Throttled, Unauthorized, Unavailable
 from auterity.engine.limits import Budget
 from auterity.providers.qdrant.index import QdrantIndex
 from auterity.providers.qdrant.params import (
@@ -83,7 +83,9 @@ async def test_a_404_that_is_not_qdrants_own_is_not_taken_for_absent():
         await server.stop()
 
 
-@pytest.mark.parametrize(("status", "failure"), [(503, Unavailable), (429, Throttled)])
+@pytest.mark.parametrize(
+    ("status", "failure"), [(503, Unavailable), (429, Throttled), (507, Rejected)]
+)
 async def test_a_failure_is_told_without_the_time_that_the_call_took(
     status: int, failure: type[Exception]
 ):
@@ -173,6 +175,19 @@ async def test_an_index_whose_name_begins_like_another_is_left_alone(
         field: index["data_type"]
         for field, index in node.collections["docs"]["payload_schema"].items()
     } == {"author": "uuid", "author.type": "text"}
+
+
+@pytest.mark.parametrize("change", [{"type": "uuid"}, {"isTenant": True}, {"onDisk": True}])
+async def test_whatever_removes_an_index_of_the_payload_is_destructive(
+    provider: QdrantIndex, change: dict[str, Any]
+):
+    index: dict[str, Any] = {"type": "keyword", "isTenant": False, "onDisk": False}
+    await provider.create(wanted(payloadIndexes={"author": index}), MARK)
+    found = await provider.read("docs")
+    assert found is not None
+    edited = wanted(payloadIndexes={"author": {**index, **change}})
+    (difference,) = compare(edited, found.actual, Memory(), {})
+    assert difference.has(DESTRUCTIVE)
 
 
 async def test_a_red_collection_has_failed_and_says_why(node: QdrantNode, provider: QdrantIndex):

@@ -104,10 +104,12 @@ class QdrantPayloadIndex(Model):
     """Type of the field: keyword, integer, float, geo, text, bool, datetime or uuid. A change
     removes the index and builds another: until that is done, filters by the field are slow, or
     refused in strict mode."""
-    is_tenant: bool | None = None
-    """For keyword and uuid: the field tells tenants apart, so points of one are kept together."""
-    on_disk: bool | None = None
-    """Whether the index is kept on disk instead of in memory."""
+    is_tenant: Annotated[bool | None, DESTRUCTIVE] = None
+    """For keyword and uuid: the field tells tenants apart, so points of one are kept together. A
+    change removes the index and builds another."""
+    on_disk: Annotated[bool | None, DESTRUCTIVE] = None
+    """Whether the index is kept on disk instead of in memory. A change removes the index and builds
+    another."""
 
 
 class QdrantSparseVector(Model):
