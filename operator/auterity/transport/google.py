@@ -353,7 +353,9 @@ def kind_of(operation: JSON) -> str:
     return type_.rpartition(".")[2].removesuffix("OperationMetadata")
 
 
-def refusal(answer: http.Answer, what: str) -> Failure:  # noqa: PLR0911 - one return a reaction
+def refusal(  # noqa: PLR0911 - one return a reaction
+    answer: http.Answer, what: str
+) -> Failure:
     """The failure that one of Google's answers means."""
     error = answer.body.get("error") if isinstance(answer.body, dict) else None
     error = error if isinstance(error, dict) else {}
@@ -378,6 +380,10 @@ def refusal(answer: http.Answer, what: str) -> Failure:  # noqa: PLR0911 - one r
         who = "Google refuses the credentials" if answer.status == 401 else "the service account"
         lacks = "" if answer.status == 401 else f" may not do {what}"
         return Unauthorized(f"{who}{lacks}{said}")
+    if answer.status == 412:
+        return Busy(f"it was changed meanwhile{said}")
+    if answer.status == 499:
+        return Unavailable(f"{what} was broken off at Google{said}")
     if code == "ABORTED" or (code == "FAILED_PRECONDITION" and _UNDER_WAY.search(text)):
         return Busy(f"Google is still working on it{said}")
     kinds: dict[str, type[Failure]] = {"NOT_FOUND": NotFound, "ALREADY_EXISTS": Conflict}
@@ -397,7 +403,7 @@ _UNDER_WAY: Final = re.compile(
 _QUOTA: Final = re.compile(
     r"quotas? (are|is) exceeded|quota exceeded|PerProject|exceed quota", re.IGNORECASE
 )
-_RATE: Final = re.compile(r"per minute|per second|requests? per|rate", re.IGNORECASE)
+_RATE: Final = re.compile(r"per minute|per second|requests? per|\brate\b", re.IGNORECASE)
 
 
 def _exhausted(answer: http.Answer, details: Mapping[str, JSON], reason: str, text: str) -> Failure:
@@ -408,7 +414,8 @@ def _exhausted(answer: http.Answer, details: Mapping[str, JSON], reason: str, te
         wait = float(delay[:-1])
     said = _said(text)
     often = wait is not None or reason in ("rateLimitExceeded", "RATE_LIMIT_EXCEEDED")
-    if not often and _QUOTA.search(text) and not _RATE.search(text):
+    used_up = "QuotaFailure" in details or _QUOTA.search(text)
+    if not often and used_up and not _RATE.search(text):
         return Rejected(f"a quota of the project is used up; ask Google to raise it{said}")
     if not often and "insufficient" in text:
         return Rejected(f"Google has no such hardware to give at the moment{said}")

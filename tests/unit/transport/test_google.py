@@ -63,6 +63,9 @@ def info(reason: str) -> dict[str, str]:
         (429, "RESOURCE_EXHAUSTED", "Resources are insufficient in region", Rejected),
         (429, "RESOURCE_EXHAUSTED", RATE, Throttled),
         (429, "RESOURCE_EXHAUSTED", "Try again later.", Throttled),
+        (429, "RESOURCE_EXHAUSTED", f"{QUOTA}Accelerated", Rejected),
+        (412, "FAILED_PRECONDITION", "The etag is not that of the resource.", Busy),
+        (499, "CANCELLED", "The operation was cancelled.", Unavailable),
         (500, "INTERNAL", "Internal error encountered.", Unavailable),
         (503, "UNAVAILABLE", "The service is unavailable.", Unavailable),
         (504, "DEADLINE_EXCEEDED", "Deadline exceeded.", Unavailable),
@@ -80,6 +83,13 @@ def test_a_quota_is_not_taken_for_too_many_calls():
     assert told(429, "RESOURCE_EXHAUSTED", QUOTA).message == (
         f"a quota of the project is used up; ask Google to raise it: {QUOTA}"
     )
+
+
+def test_a_quota_is_known_by_its_detail_whatever_the_text():
+    used_up = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []}
+    assert isinstance(told(429, "RESOURCE_EXHAUSTED", "No more of it.", used_up), Rejected)
+    limited = told(429, "RESOURCE_EXHAUSTED", "No.", used_up, info("RATE_LIMIT_EXCEEDED"))
+    assert isinstance(limited, Throttled)
 
 
 def test_a_wait_that_google_asks_for_is_kept():
