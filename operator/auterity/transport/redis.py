@@ -218,6 +218,8 @@ class RedisSession(Session):
     def _refusal(self, text: str) -> Failure:
         """What the words of an error answer mean."""
         words, where = text.lower(), self._where
+        if words.startswith("busy "):
+            return Unavailable(f"{where}: {text}")
         if any(told in words for told in _NO_MODULE):
             return Rejected(
                 f"{where} has no search module: that takes Redis 8, Redis Stack, or a database "

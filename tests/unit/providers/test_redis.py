@@ -121,6 +121,7 @@ async def provider(vendor: Redis) -> AsyncIterator[RedisIndex]:
         ("WRONGPASS invalid username-password pair", Unauthorized, "check user and password"),
         ("NOPERM No permissions to access a key", Unauthorized, "widen the access rules"),
         ("LOADING Redis is loading the dataset in memory", Unavailable, "still loading"),
+        ("BUSY Redis is busy running a script.", Unavailable, "running a script"),
         ("READONLY You can't write against a read only replica.", Unavailable, "read only"),
         ("CLUSTERDOWN The cluster is down", Unavailable, "cluster is down"),
         ("MASTERDOWN Link with MASTER is down", Unavailable, "Link with MASTER"),
