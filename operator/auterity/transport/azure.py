@@ -434,6 +434,7 @@ def _reaction(status: int, code: str, text: str) -> tuple[type[Failure], str]:
         (status < 400, Unavailable, "Azure answered with a redirect, which is not followed"),
         (status == 401, Unauthorized, "Azure refuses the token"),
         (code in _POLICY, Rejected, "a policy or lock at Azure forbids it"),
+        (code == _NO_ROOM, Rejected, "Azure has no such machines to give at the moment"),
         (quota, Rejected, "a quota of the subscription is used up; ask Azure to raise it"),
         (code in _SUBSCRIPTION, Unauthorized, "the connection's subscription cannot be used"),
         (code == _UNREGISTERED, Rejected, "register the resource provider in the subscription"),
@@ -480,7 +481,8 @@ _SUBSCRIPTION: Final = frozenset(
         *("ReadOnlyDisabledSubscription", "DisallowedOperation"),
     }
 )
-_QUOTA: Final = re.compile(r"Quota(?!Id)|^OutOfCapacity$")
+_QUOTA: Final = re.compile(r"Quota(?!Id)")
+_NO_ROOM: Final = "OutOfCapacity"
 _QUOTA_TEXT: Final = re.compile(
     r"\bquota\b.*\b(exceed|insufficient|reached)|exceed\w* .*\bquota", re.IGNORECASE
 )

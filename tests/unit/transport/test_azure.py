@@ -96,6 +96,12 @@ def test_a_quota_is_told_in_azures_words() -> None:
     )
 
 
+def test_a_region_without_room_is_not_taken_for_a_quota() -> None:
+    failure = refusal(answer(400, "OutOfCapacity", "No Standard_NC24ads_A100_v4 in westeurope."))
+    assert isinstance(failure, errors.Rejected)
+    assert failure.message.startswith("Azure has no such machines to give at the moment: OutOfCap")
+
+
 def test_what_is_another_each_time_is_left_out() -> None:
     told = "It failed. Correlation ID: 7a3c; Timestamp: 2026-11-24T10:00:00Z"
     once = refusal(answer(400, "BadRequest", told))
