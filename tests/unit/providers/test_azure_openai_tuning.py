@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from auterity.providers.azure_openai.tuning import AzureOpenAITuningParams, suffix_of
 from tests.conformance.harness import Harness
 from tests.conformance.vendor import JSON, merged
 from tests.fakes.azure import connection
@@ -98,6 +99,17 @@ async def test_without_metadata_a_lost_job_is_found_by_its_suffix(harness: Harne
     await harness.visit()
     assert len(behind(harness).jobs) == 1
     assert harness.ready["reason"] == "Progressing", harness.ready
+
+
+def test_what_tells_jobs_apart_fits_and_differs() -> None:
+    names = ("support-classifier-v1", "support-classifier-v2", "a.b", "a-b", "a_b", "x" * 60)
+    block = {"account": "search", "baseModel": "gpt-4.1", "trainingData": "file-train1a2b"}
+    suffixes = [
+        suffix_of(AzureOpenAITuningParams.model_validate({**block, "name": name})) for name in names
+    ]
+    assert len(set(suffixes)) == len(names)
+    assert all(len(suffix) <= 18 for suffix in suffixes)
+    assert suffixes[3] == "a-b"
 
 
 async def test_a_job_behind_many_others_is_found(harness: Harness) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from typing import Annotated, Any, Final
 
 from auterity.api.fields import IMMUTABLE, LongText, ShortText
@@ -207,6 +208,8 @@ class AzureOpenAITuning(Provider[AzureOpenAITuningParams, AzureSession]):
         if phase is not Phase.PENDING and job.get("trained_tokens"):
             summary["trainedTokens"] = str(job["trained_tokens"])
         why = f": {error['message']}" if error.get("message") else ""
+        if why and error.get("param"):
+            why = f"{why} ({error['param']})"
         return Observed(
             id=f"{account}/{job['id']}",
             actual=AzureOpenAITuningParams.seen(account=account, **_fields(job, metadata)),
@@ -220,8 +223,11 @@ class AzureOpenAITuning(Provider[AzureOpenAITuningParams, AzureSession]):
 
 
 def suffix_of(want: AzureOpenAITuningParams) -> str:
-    """What the tuned model's name ends in."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "-", want.name)[:LONGEST_SUFFIX]
+    """What the tuned model's name ends in: no other object's, where the name does not fit whole."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", want.name)
+    if plain != want.name or len(plain) > LONGEST_SUFFIX:
+        digest = sha256(want.name.encode()).hexdigest()[:6]
+        plain = f"{plain[: LONGEST_SUFFIX - 7].strip('-')}-{digest}"
     return want.model_name or plain.strip("-") or "tuned"
 
 
