@@ -68,6 +68,17 @@ async def test_a_failed_job_is_told_and_its_name_is_free_once_it_is_deleted(harn
     assert await harness.make() == NAME
 
 
+async def test_a_job_that_took_too_long_says_so(harness: Harness):
+    harness.vendor.slow = True
+    harness.apply()
+    await harness.visit()
+    (job,) = behind(harness).jobs.values()
+    job |= {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"}
+    await harness.visit()
+    assert harness.ready["reason"] == "ProviderFailed"
+    assert harness.ready["message"] == "the job is Stopped: MaxRuntimeExceeded"
+
+
 async def test_another_attempt_beside_a_retained_record_has_another_name(harness: Harness):
     behind(harness).breaks = "ClientError: Please use an instance type with more memory."
     harness.apply(deletionPolicy="Retain")

@@ -141,7 +141,7 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
         except NotFound as failure:
             # It has come or gone between the two calls.
             raise Busy(failure.message) from failure
-        outputs, reason = {"jobName": id, "jobArn": arn}, job.get("FailureReason")
+        outputs = {"jobName": id, "jobArn": arn}
         if status == "Completed":
             artifact = job["ModelArtifacts"]["S3ModelArtifacts"]
             outputs["model"] = job.get("OutputModelPackageArn") or artifact
@@ -154,7 +154,7 @@ class SageMakerTraining(Provider[SageMakerTrainingParams, AwsSession]):
             owner=tags.get(OWNER_TAG),
             outputs=outputs,
             url=f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/jobs/{id}",
-            message=f"the job is {status}" + (f": {reason}" if reason else ""),
+            message=_told(job),
             summary=_summary(job),
         )
 
@@ -407,6 +407,14 @@ def _trained(job: JSON, channels: dict[str, JSON]) -> JSON:
         if (value := str((told or {}).get(name, ""))).isdigit():
             fields[field] = int(value)
     return fields
+
+
+def _told(job: JSON) -> str:
+    status, reason = job["TrainingJobStatus"], job.get("FailureReason")
+    if status == "Stopped" and not reason and job["SecondaryStatus"] != status:
+        # Such as MaxRuntimeExceeded: nobody has stopped it.
+        reason = job["SecondaryStatus"]
+    return f"the job is {status}" + (f": {reason}" if reason else "")
 
 
 def _summary(job: JSON) -> dict[str, str]:
