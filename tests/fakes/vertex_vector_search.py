@@ -53,7 +53,9 @@ class VectorSearch:
         self.indexes: dict[str, JSON] = {}
         self.endpoints: dict[str, JSON] = {}
         self.breaks: JSON | None = None
-        """The error of the next deployment."""
+        """The error of the next deployment, or of the next change of one."""
+        self.late = False
+        """Whether an index is shown only once it has been made."""
         self.count = 0
         self.fake = GoogleFake("aiplatform.v1", KEY)
         where = "/v1/projects/{project}/locations/{location}"
@@ -79,7 +81,7 @@ class VectorSearch:
         for held in (self.indexes, self.endpoints, self.operations):
             held.clear()
         self.operations.slow = False
-        self.breaks = None
+        self.breaks, self.late = None, False
 
     def make_index(self, body: JSON) -> JSON:
         """An index as it is told."""
@@ -131,6 +133,8 @@ class VectorSearch:
 
     def _get_index(self, request: web.Request, _: Any) -> JSON:
         index = self._index(request)
+        if self.late and self.operations.running(index["name"]):
+            raise absent(index["name"])
         refs = [
             {"indexEndpoint": endpoint["name"], "deployedIndexId": one["id"]}
             for endpoint in self.endpoints.values()
@@ -280,7 +284,8 @@ class VectorSearch:
                     live[field] = body[field]
             return {"deployedIndex": {"id": live["id"]}}
 
-        return self.operations.start("MutateDeployedIndex", endpoint["name"], done)
+        error, self.breaks = self.breaks, None
+        return self.operations.start("MutateDeployedIndex", endpoint["name"], done, error)
 
     def _list_operations(self, request: web.Request, _: Any) -> JSON:
         name = f"{PARENT}/{request.match_info['collection']}/{request.match_info['id']}"

@@ -9,7 +9,7 @@ from pydantic import Field
 from auterity.api.fields import CREATE_ONLY, DESTRUCTIVE, IMMUTABLE, SHARED, Rule, Text, TextMap
 from auterity.api.vector_index import Metric, VectorIndex
 from auterity.engine.contract import Observed, Phase, Provider
-from auterity.engine.errors import Conflict, NotFound, Rejected
+from auterity.engine.errors import Busy, Conflict, NotFound, Rejected
 from auterity.transport.google import (
     JSON,
     LABELS_RULE,
@@ -25,7 +25,8 @@ from auterity.transport.labels import OUR_LABELS, owner_labels, owner_of
 NAME_LABEL: Final = f"{OUR_LABELS}index"
 """On an index and its endpoint: which object they were made for, since ids are Google's."""
 TRIED_LABEL: Final = f"{OUR_LABELS}tried"
-"""On an endpoint: what was deployed last, so that what has failed is not tried again unchanged."""
+"""On an endpoint: what was deployed or changed last, and the operation before it, so that what has
+failed is not tried again unchanged."""
 METRICS: Final = {
     Metric.COSINE: "COSINE_DISTANCE",
     Metric.EUCLIDEAN: "SQUARED_L2_DISTANCE",
@@ -127,7 +128,11 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
     quirks = (
         "Making an index takes minutes, filling it up to hours, deploying it 10 to 45 minutes.",
         "A deployed index is billed by the hour for each replica and shard, also without queries.",
-        "If a deployment fails, it is tried again once the spec says something else.",
+        "A deployment or change of it that fails is tried again once the spec says something else.",
+        (
+            "status.summary tells the records and files that Google could not read when it last "
+            "filled the index, and why an update of its contents by others has failed."
+        ),
         (
             "With deployed: false, an endpoint that is there already stays, without cost, and so "
             "keeps its host name."
@@ -161,6 +166,8 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
         index = await self._index(id)
         running = {kind_of(one) for one in operations if not one.get("done")}
         if index is None:
+            if "CreateIndex" in running:
+                raise Busy(f"index {id} is being created")
             return None
         endpoint, tasks = await self._endpoint(index)
         busy = {kind_of(one) for one in tasks if not one.get("done")}
@@ -171,7 +178,8 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
         elif running | busy:
             phase = Phase.PENDING
             message = f"Vertex AI is at work: {', '.join(sorted(running | busy))}"
-        elif failed := next((one["error"] for one in operations if "error" in one), None):
+        elif (failed := _last(operations, "CreateIndex").get("error")) is not None:
+            # An update that has failed leaves the index serving what it had.
             phase, message = Phase.FAILED, f"Vertex AI could not make it: {meaning(failed)}"
         outputs = {
             "index": index["name"],
@@ -189,6 +197,7 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
             outputs={key: value for key, value in outputs.items() if value},
             url=f"{CONSOLE}/{location}/{id}?project={project}",
             message=message,
+            summary=_filled(operations),
         )
 
     async def create(self, want: VertexIndexParams, owner: str) -> str:
@@ -271,17 +280,19 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
             await self._undeploy(endpoint, deployed["id"])
             return
         kind = "dedicatedResources" if live else "automaticResources"
+        wanted = {
+            "id": deployed["id"],
+            "index": index["name"],
+            kind: deployed.get(kind, {}) | _replicas(want),
+            "enableAccessLogging": want.access_logging,
+        }
+        await self._note_attempt(endpoint, tasks, "MutateDeployedIndex", wanted)
         # The client library does not know updateMask yet.
         await self.session.write(
             VERTEX,
             "MutateDeployedIndex",
             f"{endpoint['name']}:mutateDeployedIndex",
-            {
-                "id": deployed["id"],
-                "index": index["name"],
-                kind: deployed.get(kind, {}) | _replicas(want),
-                "enableAccessLogging": want.access_logging,
-            },
+            wanted,
             updateMask=f"{kind},enableAccessLogging",
         )
 
@@ -321,24 +332,35 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
             }
         else:
             wanted["automaticResources"] = _replicas(want)
-        told, labels = _digest(str(sorted(wanted.items()))), endpoint.get("labels", {})
-        last = next((one for one in tasks if kind_of(one) == "DeployIndex"), {})
-        if (error := last.get("error")) is not None and labels.get(TRIED_LABEL) == told:
-            raise Rejected(
-                f"Vertex AI could not deploy it: {meaning(error)}; change the spec to try again"
-            )
-        if labels.get(TRIED_LABEL) != told:
-            await self._call(
-                "IndexEndpointService",
-                "UpdateIndexEndpoint",
-                indexEndpoint={"name": endpoint["name"], "labels": labels | {TRIED_LABEL: told}},
-                updateMask="labels",
-            )
+        await self._note_attempt(endpoint, tasks, "DeployIndex", wanted)
         await self._call(
             "IndexEndpointService",
             "DeployIndex",
             indexEndpoint=endpoint["name"],
             deployedIndex=wanted,
+        )
+
+    async def _note_attempt(
+        self, endpoint: JSON, tasks: Sequence[JSON], kind: str, wanted: JSON
+    ) -> None:
+        """Note on the endpoint what is about to be tried. Raises Rejected if it has failed."""
+        told, labels = _digest(f"{kind}{sorted(wanted.items())}"), endpoint.get("labels", {})
+        last = _last(tasks, kind)
+        before = str(last.get("name", "none")).rpartition("/")[2]
+        tried, _, earlier = labels.get(TRIED_LABEL, "").partition("-")
+        if tried == told:
+            if earlier != before and (error := last.get("error")) is not None:
+                what = "deploy it" if kind == "DeployIndex" else "change its deployment"
+                raise Rejected(
+                    f"Vertex AI could not {what}: {meaning(error)}; change the spec to try again"
+                )
+            return
+        noted = labels | {TRIED_LABEL: f"{told}-{before}"}
+        await self._call(
+            "IndexEndpointService",
+            "UpdateIndexEndpoint",
+            indexEndpoint={"name": endpoint["name"], "labels": noted},
+            updateMask="labels",
         )
 
     async def _undeploy(self, endpoint: JSON, deployed: str) -> None:
@@ -357,7 +379,8 @@ class VertexIndex(Provider[VertexIndexParams, GoogleSession]):
         listed = await self._endpoints(mark)
         if not listed:
             return None, []
-        name = listed[0]["name"]
+        # A lost answer may have made two: it is the one that serves, or the first.
+        name = min(listed, key=lambda one: (not _deployed(index, one), one["name"]))["name"]
         tasks = await self.session.operations(VERTEX, name)
         # Anew: what has ended by now shows here.
         again = [one for one in await self._endpoints(mark) if one["name"] == name]
@@ -454,6 +477,39 @@ def _deployed(index: JSON, endpoint: JSON | None) -> JSON | None:
     wanted = _deployed_id(index)
     there = (endpoint or {}).get("deployedIndexes", [])
     return next((one for one in there if one["id"] == wanted), None)
+
+
+def _last(operations: Sequence[JSON], kind: str) -> JSON:
+    """The newest operation of a kind; empty if there is none."""
+    return next((one for one in operations if kind_of(one) == kind), {})
+
+
+def _filled(operations: Sequence[JSON]) -> dict[str, str]:
+    """What became of the contents that the index was last filled with."""
+    summary: dict[str, str] = {}
+    builds = [one for one in operations if kind_of(one) in ("CreateIndex", "UpdateIndex")]
+    if builds and kind_of(builds[0]) == "UpdateIndex" and "error" in builds[0]:
+        summary["failedUpdate"] = meaning(builds[0]["error"])
+    for one in builds:
+        metadata = one.get("metadata") or {}
+        stats = metadata.get("nearestNeighborSearchOperationMetadata", {}).get(
+            "contentValidationStats", []
+        )
+        unread = metadata.get("genericMetadata", {}).get("partialFailures", [])
+        if not stats and not unread:
+            continue
+        counts = ("invalidRecordCount", "invalidSparseRecordCount")
+        if invalid := sum(int(file.get(count, 0)) for file in stats for count in counts):
+            summary["invalidRecords"] = str(invalid)
+        # Not the record itself, nor what is said of it: that is the user's data.
+        errors = [error for file in stats for error in file.get("partialErrors", ())]
+        if errors:
+            where = f" in {errors[0]['sourceGcsUri']}" if errors[0].get("sourceGcsUri") else ""
+            summary["invalidRecord"] = f"{errors[0].get('errorType', 'an error')}{where}"
+        if unread:
+            summary["unreadFile"] = meaning(unread[0])
+        break
+    return summary
 
 
 def _deployed_id(index: JSON) -> str:
