@@ -93,6 +93,10 @@ class VertexAI:
         """Why the next upload fails."""
         self.answers: dict[str, int] = {}
         """Status with which the container of an image answers, other than 200."""
+        self.unmakable: JSON | None = None
+        """The error of the next creation of an endpoint."""
+        self.unscalable: JSON | None = None
+        """The error of the next change of a deployed model."""
         self.quota: int | None = None
         """Most models that may be deployed."""
         self.numbers = itertools.count(5_000_000_001)
@@ -128,7 +132,7 @@ class VertexAI:
         for held in (self.endpoints, self.models, self.jobs, self.operations):
             held.clear()
         self.operations.slow = False
-        self.breaks = self.unreadable = self.quota = None
+        self.breaks = self.unreadable = self.quota = self.unmakable = self.unscalable = None
 
     def make_endpoint(self, id: str, body: JSON) -> JSON:
         """An endpoint as it is once it has been created."""
@@ -180,8 +184,9 @@ class VertexAI:
         name = f"{PARENT}/endpoints/{id}"
         if id in self.endpoints or self.operations.running(name):
             raise Refused(409, "ALREADY_EXISTS", f"Endpoint {name} already exists.")
+        error, self.unmakable = self.unmakable, None
         return self.operations.start(
-            "CreateEndpoint", name, lambda: self.make_endpoint(id, deepcopy(body))
+            "CreateEndpoint", name, lambda: self.make_endpoint(id, deepcopy(body)), error
         )
 
     def _get_endpoint(self, request: web.Request, _: Any) -> JSON:
@@ -294,7 +299,8 @@ class VertexAI:
             self._touch(endpoint)
             return {"deployedModel": live}
 
-        return self.operations.start("MutateDeployedModel", endpoint["name"], done)
+        error, self.unscalable = self.unscalable, None
+        return self.operations.start("MutateDeployedModel", endpoint["name"], done, error)
 
     def _idle(self, endpoint: JSON) -> None:
         if self.operations.running(endpoint["name"]):

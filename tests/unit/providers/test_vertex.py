@@ -22,6 +22,7 @@ from tests.fakes.vertex import (
     VertexVendor,
 )
 
+QUOTA = "The following quotas are exceeded: CustomModelServingT4GPUsPerProjectPerRegion"
 REGISTRY: JSON = {
     "model": {"image": None, "artifact": None, "name": "in-registry"},
     "environment": None,
@@ -104,6 +105,36 @@ async def test_a_region_without_the_hardware_is_told(endpoint: Harness):
     endpoint.apply(spec(endpoint, {"hardware": "n1-standard-8"}))
     assert (await endpoint.converge()).outcome == "Ready"
     assert len(behind(endpoint).models) == 2, "the model of the failed revision is gone"
+
+
+async def test_an_endpoint_that_cannot_be_made_tells_why_and_is_tried_again(endpoint: Harness):
+    words = "Service agent lacks cloudkms.cryptoKeyVersions.useToEncrypt on the key"
+    behind(endpoint).unmakable = {"code": 7, "message": words}
+    endpoint.apply()
+    await endpoint.converge()
+    assert endpoint.ready["reason"] == "SpecRejected", endpoint.ready
+    assert endpoint.ready["message"].endswith(
+        f"the endpoint could not be made: {words}; it is tried again"
+    )
+    assert (await endpoint.converge()).outcome == "Ready"
+
+
+async def test_replicas_that_are_not_to_be_had_are_told_and_tried_again(endpoint: Harness):
+    await endpoint.make()
+    behind(endpoint).unscalable = {"code": 8, "message": QUOTA}
+    endpoint.apply(spec(endpoint, {"scaling": {"max": 9}}))
+    await endpoint.converge()
+    assert endpoint.ready["reason"] == "SpecRejected", endpoint.ready
+    assert endpoint.ready["message"].endswith(
+        f"Vertex AI could not scale it: {QUOTA}; ask Google to raise the quota; it is tried again"
+    )
+    assert (await endpoint.converge()).outcome == "Ready"
+    behind(endpoint).unscalable = {"code": 8, "message": QUOTA}
+    endpoint.apply(spec(endpoint, {"scaling": {"max": 8}}))
+    await endpoint.visit()
+    await endpoint.visit()
+    endpoint.apply(spec(endpoint, {"scaling": {"max": 7}}))
+    assert (await endpoint.converge()).outcome == "Ready", "what was tried before is not told"
 
 
 async def test_a_used_up_quota_is_told(endpoint: Harness):

@@ -52,6 +52,8 @@ DEPLOYING: Final = f"{OUR_LABELS}deploying"
 """On an endpoint: the revision that was deployed last, since an operation does not tell which."""
 AFTER: Final = f"{OUR_LABELS}after"
 """On an endpoint: the deployment before it. One that is newer is that of DEPLOYING."""
+SCALED: Final = f"{OUR_LABELS}scaled"
+"""On an endpoint: the scaling that was brought last, and the operation before it."""
 NEW: Final = "0"
 """What a model that is being deployed is called in the split of the traffic."""
 ALL: Final = 100
@@ -206,9 +208,15 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             endpoint["encryptionSpec"] = {"kmsKeyName": want.kms_key}
         if want.request_logging:
             endpoint["predictRequestResponseLoggingConfig"] = logging_config(want.request_logging)
-        await self._call(
+        before = await self.session.operations(VERTEX, self._name(want.name))
+        started = await self._call(
             "CreateEndpoint", parent=self.session.parent, endpointId=want.name, endpoint=endpoint
         )
+        # Why an earlier attempt has failed shows nowhere else.
+        if (
+            error := started.get("error") or _last(before, "CreateEndpoint").get("error")
+        ) is not None:
+            raise Rejected(f"the endpoint could not be made: {meaning(error)}; it is tried again")
         return want.name
 
     async def update(
@@ -376,6 +384,7 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
             await self.models.remove(model)
 
     async def _scale(self, endpoint: JSON, want: VertexEndpointParams) -> None:
+        failed = await self._note_scaling(endpoint, want)
         for one in _deployed(endpoint):
             kind = next((k for k in ("dedicatedResources", "automaticResources") if k in one), None)
             if kind is None or same_scaling(scaling_of(one[kind]), want.scaling):
@@ -391,6 +400,23 @@ class VertexEndpoint(Provider[VertexEndpointParams, GoogleSession]):
                 deployedModel={"id": one["id"], kind: scaling},
                 updateMask=",".join(f"{kind}.{field}" for field in fields),
             )
+            if failed is not None:
+                raise Rejected(f"Vertex AI could not scale it: {failed}; it is tried again")
+
+    async def _note_scaling(self, endpoint: JSON, want: VertexEndpointParams) -> str | None:
+        """Note on the endpoint what is about to be tried; what the same has failed with before."""
+        operations = await self.session.operations(VERTEX, name_within(self.session, endpoint))
+        last = _last(operations, "MutateDeployedModel")
+        told = sha256(want.scaling.model_dump_json().encode()).hexdigest()[:32]
+        before = _id(last) if last else "none"
+        tried, _, earlier = endpoint.get("labels", {}).get(SCALED, "").partition("-")
+        if tried == told:
+            error = last.get("error") if earlier != before else None
+            return None if error is None else meaning(error)
+        # Anew, because the labels may have been written in this very visit.
+        now = await self._call("GetEndpoint", name=name_within(self.session, endpoint))
+        await self._patch(now, labels=now.get("labels", {}) | {SCALED: f"{told}-{before}"})
+        return None
 
     async def _remains(self, id: str) -> Observed[VertexEndpointParams] | None:
         """What is left where there is no endpoint: it is to be completed or deleted."""
@@ -489,6 +515,11 @@ def _coming(endpoint: JSON, operations: Sequence[JSON]) -> list[Revision[VertexE
     if (error := last.get("error")) is not None:
         phase, message = Phase.FAILED, f"Vertex AI could not deploy it: {meaning(error)}"
     return [Revision(revision, 0, VertexEndpointParams.seen(), phase, message)]
+
+
+def _last(operations: Sequence[JSON], kind: str) -> JSON:
+    """The newest operation of a kind; empty if there is none."""
+    return next((one for one in operations if kind_of(one) == kind), {})
 
 
 def _id(operation: JSON) -> str:
