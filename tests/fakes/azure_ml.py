@@ -114,6 +114,7 @@ class Workspace:
             "location": "".join(body["location"].lower().split()),
             "identity": body.get("identity"),
             "tags": body.get("tags") or {},
+            **{key: body[key] for key in ("kind", "sku") if key in body},
             "properties": {
                 "publicNetworkAccess": "Enabled",
                 "scoringUri": f"{self.azure.server.url}/score",

@@ -47,6 +47,17 @@ async def test_what_azure_refuses_or_does_not_have_is_told(
     assert words in await refused(harness, patch)
 
 
+async def test_what_the_portal_notes_on_an_endpoint_survives_a_change(harness: Harness) -> None:
+    await harness.make()
+    endpoint = behind(harness).endpoints[NAME]
+    endpoint |= {"kind": "Managed", "sku": {"name": "Default"}}
+    harness.apply(merged(AzureMLVendor.spec, {"azureML": {"tags": {"stage": "live"}}}))
+    assert (await harness.converge()).outcome == "Ready", harness.ready
+    endpoint = behind(harness).endpoints[NAME]
+    assert endpoint["tags"]["stage"] == "live"
+    assert (endpoint["kind"], endpoint["sku"]) == ("Managed", {"name": "Default"})
+
+
 async def test_a_deployment_that_fails_tells_why(harness: Harness) -> None:
     await harness.vendor.break_next_revision()
     harness.apply()

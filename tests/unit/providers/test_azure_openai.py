@@ -49,6 +49,14 @@ async def test_a_version_that_azure_replaces_is_no_drift_and_stays_in_other_chan
     assert model["version"] == "2025-09-09"
 
 
+async def test_the_deployment_that_one_belongs_to_survives_a_change(harness: Harness) -> None:
+    await harness.make()
+    behind(harness).deployments[NAME]["properties"]["parentDeploymentName"] = "base"
+    harness.apply(with_({"azureOpenAI": {"capacity": 60}}))
+    assert (await harness.converge()).outcome == "Ready"
+    assert behind(harness).deployments[NAME]["properties"]["parentDeploymentName"] == "base"
+
+
 async def test_another_model_needs_another_deployment(harness: Harness) -> None:
     await harness.make()
     told = await refused(harness, {"model": {"name": "gpt-4.1-mini"}})

@@ -398,6 +398,7 @@ def _writable(body: JSON, **changed: Any) -> JSON:
         properties["traffic"] = changed["traffic"]
     own: JSON = {i: {} for i in identity.get("userAssignedIdentities") or ()}
     return {
+        **{key: body[key] for key in ("kind", "sku") if body.get(key) is not None},
         "location": body["location"],
         "identity": {
             "type": identity.get("type", "None"),

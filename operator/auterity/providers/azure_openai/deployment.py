@@ -38,7 +38,10 @@ PHASES: Final = {
     "Disabled": Phase.FAILED,
 }
 """Of all other states a deployment leaves by itself."""
-WRITABLE: Final = ("model", "versionUpgradeOption", "raiPolicyName", "spilloverDeploymentName")
+WRITABLE: Final = (
+    *("model", "versionUpgradeOption", "raiPolicyName", "spilloverDeploymentName"),
+    "parentDeploymentName",
+)
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,63}")
 KINDS: Final = ("OpenAI", "AIServices")
 TRIAL: Final = "DeveloperTier"
