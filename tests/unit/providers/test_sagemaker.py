@@ -151,6 +151,14 @@ async def test_beside_a_serverless_variant_no_other_is_tried(harness: Harness):
     assert (await Roller(harness).run()).outcome == "Ready"
 
 
+async def test_no_instance_at_all_is_refused_before_anything_is_made(harness: Harness):
+    none: JSON = {"scaling": {"min": 0, "max": 1, "target": None}}
+    harness.apply(merged(SageMakerVendor.spec, none))
+    assert (await harness.converge()).outcome == "SpecRejected"
+    assert "SageMaker keeps an instance at least" in harness.ready["message"]
+    assert await harness.vendor.count() == 0
+
+
 async def test_autoscaling_of_both_variants_ends_with_them(harness: Harness):
     harness.apply(spec_of(harness, CANARY))
     await Roller(harness).run()

@@ -166,6 +166,8 @@ class SageMakerEndpoint(Provider[SageMakerEndpointParams, AwsSession]):
             found["name"] = f"SageMaker takes 1 to {LONGEST_NAME} letters, digits and inner hyphens"
         if want.serverless and want.rollout.strategy is not Strategy.ROLLING:
             found["rollout"] = NO_SECOND
+        if want.scaling.min == 0 and not want.serverless:
+            found["scaling"] = "SageMaker keeps an instance at least; only serverless has none"
         return found
 
     @classmethod
