@@ -87,6 +87,8 @@ _BY_STATE: Final[dict[str, type[Failure]]] = {
     **dict.fromkeys(("3D000", "3F000", "42704", "42P01", "42703"), NotFound),
     **dict.fromkeys(("40001", "40P01", "55006", "55P03", "57014"), Busy),
     "53300": Throttled,
+    # Disk or memory is full; the file of an extension is not on the server. All else goes on.
+    **dict.fromkeys(("53100", "53200", "58P01"), Rejected),
     # A standby: the primary has moved, and its name will follow.
     "25006": Unavailable,
 }

@@ -371,6 +371,25 @@ async def test_a_locked_table_is_waited_for_without_blaming_the_server(server, p
             await provider.delete(id)
 
 
+@pytest.mark.parametrize(
+    ("state", "failure"),
+    [
+        ("58P01", Rejected),  # The extension is not installed on the server.
+        ("0A000", Rejected),
+        ("53100", Rejected),
+        ("53200", Rejected),
+        ("53300", Throttled),
+        ("57P03", Unavailable),
+    ],
+)
+async def test_what_the_server_lacks_is_no_outage(open_: Open, state: str, failure: type[Failure]):
+    session = await open_()
+    lacks = f"DO $$BEGIN RAISE EXCEPTION 'it is not there' USING ERRCODE = '{state}'; END$$"
+    with pytest.raises(Failure, match="it is not there") as told:
+        await session.rows(lacks)
+    assert type(told.value) is failure
+
+
 async def test_the_extension_is_made_by_those_who_may(server, open_):
     await server.ask("DROP EXTENSION vector")
     with pytest.raises(Unauthorized, match=rf"to create extension.*{ROLE}"):
