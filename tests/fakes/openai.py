@@ -84,6 +84,8 @@ class Project:
         """What every new job is refused with."""
         self.jobs: dict[str, JSON] = {}
         self.models: set[str] = set()
+        self.shutdowns: dict[str, str] = {}
+        """The days on which models will be shut down."""
 
     def settle(self) -> None:
         if not self.slow:
@@ -162,12 +164,13 @@ class Project:
         id = request.match_info["model"]
         if id not in self.models:
             raise Refused(404, f"The model '{id}' does not exist", "model_not_found")
-        return {"id": id, "object": "model"}
+        told: JSON = {"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "acme"}
+        return {**told, "shutdown_date": self.shutdowns.get(id)}
 
     async def _delete_model(self, request: web.Request, body: Any) -> JSON:
         told = await self._model(request, body)
         self.models.discard(told["id"])
-        return {**told, "deleted": True}
+        return {"id": told["id"], "object": "model", "deleted": True}
 
     async def _create(self, _: web.Request, body: JSON) -> JSON:
         return self.make(body)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
@@ -188,7 +189,8 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
     quirks = (
         (
             f"{CLOSING}. The refusal is shown in OpenAI's words, and nothing is tried but on the "
-            "interval. A model goes out of service with the model that it was made of."
+            "interval. A model goes out of service with the model that it was made of: once OpenAI "
+            "has told the day, it is status.summary.shutdownDate."
         ),
         "trainingData and validationData are ids of files uploaded with the purpose fine-tune.",
         (
@@ -239,7 +241,10 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
         if job is None:
             return None
         with as_promised("OpenAI's"):
-            return _observed(job)
+            observed = _observed(job)
+        if (model := observed.outputs.get("model")) is None:
+            return observed
+        return replace(observed, summary={**observed.summary, **await self._fate(model)})
 
     async def create(self, want: OpenAITuningParams, owner: str) -> Observed[OpenAITuningParams]:
         try:
@@ -253,7 +258,8 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
             if CLOSED.search(failure.message) is None:
                 raise
             raise Rejected(f"{failure.message}. {CLOSING}") from failure
-        return _observed(job)
+        with as_promised("OpenAI's"):
+            return _observed(job)
 
     async def update(
         self, id: str, want: OpenAITuningParams, changed: frozenset[str], owner: str
@@ -288,6 +294,17 @@ class OpenAITuning(Provider[OpenAITuningParams, OpenAISession]):
             if not page.get("has_more") or not page["data"]:
                 return
             query["after"] = page["data"][-1]["id"]
+
+    async def _fate(self, model: str) -> dict[str, str]:
+        """What becomes of a model that was made: OpenAI ends those of base models that it ends."""
+        try:
+            told = await self.session.find(_model(model))
+        except Forbidden:
+            # A key that may not read models can tell of jobs all the same.
+            return {}
+        if told is None:
+            return {"model": "no longer there"}
+        return {"shutdownDate": told["shutdown_date"]} if told.get("shutdown_date") else {}
 
     async def _counts(self, job: JSON) -> bool:
         """Whether it is under way, or has made a model that is still there."""

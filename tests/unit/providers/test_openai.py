@@ -44,6 +44,18 @@ async def test_that_fine_tuning_has_closed_is_told_and_nothing_is_tried_again_so
     assert verdict.seconds > 300
 
 
+async def test_the_end_of_a_model_is_told_as_soon_as_openai_tells_it(harness: Harness):
+    await harness.make()
+    (model,) = behind(harness).models
+    assert set(harness.subject.status["summary"]) == {"status", "trainedTokens"}
+    behind(harness).shutdowns[model] = "2027-10-23"
+    assert (await harness.visit()).outcome == "Ready"
+    assert harness.subject.status["summary"]["shutdownDate"] == "2027-10-23"
+    behind(harness).models.clear()
+    assert (await harness.visit()).outcome == "Ready"
+    assert harness.subject.status["summary"]["model"] == "no longer there"
+
+
 async def test_a_quota_that_is_used_up_is_not_waited_for(harness: Harness):
     behind(harness).refuses = Refused(
         429, "You exceeded your current quota, please check your plan.", "insufficient_quota"
