@@ -48,6 +48,7 @@ class QdrantNode:
 
     def __init__(self) -> None:
         self.collections: dict[str, JSON] = {}
+        self.aliases: dict[str, str] = {}
         self.description = Description.load("qdrant.openapi.json")
         self.server = FakeServer(self.description)
         self.server.authorize = self._authorize
@@ -124,6 +125,7 @@ class QdrantNode:
         config["metadata"] = {key: value for key, value in notes.items() if value is not None}
 
     def _found(self, name: str) -> JSON:
+        name = self.aliases.get(name, name)
         if name not in self.collections:
             raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
         return self.collections[name]

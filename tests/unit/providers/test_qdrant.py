@@ -11,7 +11,14 @@ from auterity.api.fields import DESTRUCTIVE, SecretKeyRef, SecretValue
 from auterity.engine.calls import Door
 from auterity.engine.contract import Access, Phase
 from auterity.engine.drift import Memory, compare
-from auterity.engine.errors import NotFound, Rejected, Throttled, Unauthorized, Unavailable
+from auterity.engine.errors import (
+    Conflict,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
 from auterity.engine.limits import Budget
 from auterity.providers.qdrant.index import QdrantIndex
 from auterity.providers.qdrant.params import (
@@ -208,6 +215,18 @@ async def test_what_is_not_there_is_not_updated_and_may_be_deleted(provider: Qdr
     with pytest.raises(NotFound, match="doesn't exist"):
         await provider.update("docs", wanted(), frozenset(), MARK)
     await provider.delete("docs")
+
+
+async def test_an_alias_that_took_the_place_of_a_collection_is_not_waited_for_to_go(
+    node: QdrantNode, provider: QdrantIndex
+):
+    node.make("docs-2", {"vectors": DENSE, "metadata": {OWNER: MARK, VECTOR: ""}})
+    node.aliases["docs"] = "docs-2"
+    found = await provider.read("docs")
+    assert found is not None
+    with pytest.raises(Conflict, match="docs is an alias by now"):
+        await provider.delete("docs")
+    assert set(node.collections) == {"docs-2"}
 
 
 async def test_what_is_told_of_a_plain_collection_could_be_declared(

@@ -84,6 +84,19 @@ async def test_a_limit_that_is_reached_holds_nothing_else_up(status: int, failur
     await server.stop()
 
 
+async def test_what_an_alias_leads_to_is_not_taken_for_ours():
+    mark = f"auterity: {MARK} vector=default dimension=8"
+    server, provider = await answering(200, collection(description=mark) | {"class": "DocsV2"})
+    found = await provider.read("Docs")
+    assert found is not None
+    assert (found.id, found.owner) == ("Docs", None)
+    assert "alias of the collection DocsV2" in (found.message or "")
+    with pytest.raises(Conflict, match="alias of the collection DocsV2"):
+        await provider.update("Docs", wanted(), frozenset(), MARK)
+    await provider.session.close()
+    await server.stop()
+
+
 async def test_names_are_found_as_weaviate_spells_them():
     provider = await opened()
     assert await provider.locate(wanted("docs_v2")) == "Docs_v2"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from auterity.api.fields import Model
 from auterity.api.vector_index import Metric
 from auterity.engine.contract import Observed, Phase
-from auterity.engine.errors import NotFound
+from auterity.engine.errors import Conflict, NotFound
 from auterity.providers.qdrant.params import (
     OWNER,
     UNQUANTIZED,
@@ -95,9 +95,15 @@ class QdrantIndex(RestProvider[QdrantIndexParams]):
 
     async def delete(self, id: str) -> None:
         try:
-            await self.session.call("DELETE", self.path(id), params={"timeout": PATIENCE})
+            told = await self.session.call("DELETE", self.path(id), params={"timeout": PATIENCE})
         except NotFound:
             return
+        # Qdrant reads by an alias, but deletes by none.
+        gone = not isinstance(told, dict) or told.get("result") is not False
+        if not gone and await self.session.find(self.path(id)) is not None:
+            raise Conflict(
+                f"{id} is an alias by now, of a collection with a copy of our mark; remove it there"
+            )
 
     def encode(self, want: QdrantIndexParams, owner: str) -> JSON:
         vector = {

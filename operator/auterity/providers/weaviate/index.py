@@ -8,7 +8,7 @@ from typing import Any, Final
 from auterity.api.fields import Model
 from auterity.api.vector_index import Metric
 from auterity.engine.contract import Observed
-from auterity.engine.errors import Rejected
+from auterity.engine.errors import Conflict, Rejected
 from auterity.providers.weaviate.params import (
     WeaviateHnsw,
     WeaviateIndexParams,
@@ -63,6 +63,7 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
         "Names are letters, digits and underscores, the first a capital: set externalName.",
         "The operator's mark is the last line of the collection's description.",
         "The first vector written decides about the dimension; the declared one is in the mark.",
+        "Aliases are left to applications; a name that is an alias is refused.",
         "Settings of dynamic and flat indexes other than their type are Weaviate's defaults.",
     )
 
@@ -79,6 +80,13 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
         # As Weaviate spells it.
         return want.name[:1].upper() + want.name[1:]
 
+    async def read(self, id: str) -> Observed[WeaviateIndexParams] | None:
+        observed = await super().read(id)
+        if observed is None or observed.id == id:
+            return observed
+        # An alias, of a collection that may even have a copy of our mark: never taken for ours.
+        return Observed(id, WeaviateIndexParams.seen(), message=_is_alias(id, observed.id))
+
     async def update(
         self, id: str, want: WeaviateIndexParams, changed: frozenset[str], owner: str
     ) -> None:
@@ -87,6 +95,8 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
         # What is no longer declared stays: Weaviate cannot remove a property.
         touched &= set(want.properties or {})
         held = await self.session.call("GET", self.path(id))
+        if held["class"] != id:
+            raise Conflict(_is_alias(id, held["class"]))
         present = {of["name"]: of for of in held.get("properties") or []}
         for name in touched & present.keys():
             present[name]["description"] = (want.properties or {})[name].description or ""
@@ -161,6 +171,10 @@ class WeaviateIndex(RestProvider[WeaviateIndexParams]):
             owner=owner,
             outputs={key: str(value) for key, value in outputs.items() if value},
         )
+
+
+def _is_alias(id: str, collection: str) -> str:
+    return f"{id} is an alias of the collection {collection}; choose another externalName"
 
 
 def _described(text: str | None, want: WeaviateIndexParams, owner: str) -> str:
