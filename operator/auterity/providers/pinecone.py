@@ -249,7 +249,8 @@ def _phase(status: JSON, reads: JSON) -> tuple[Phase, str | None]:
     if status["state"] in BROKEN:
         return Phase.FAILED, f"{state}; its console may tell why"
     if reads.get("state") == "Error":
-        return Phase.FAILED, f"Its read capacity is in error: {reads['error_message']}"
+        why = reads.get("error_message") or "no reason is told"
+        return Phase.FAILED, f"Its read capacity is in error: {why}"
     if status["state"] != "Ready" or not status["ready"]:
         return Phase.PENDING, state
     if reads.get("state", "Ready") != "Ready":
