@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec, module_from_spec
 from inspect import signature
@@ -330,7 +331,7 @@ class GoogleSession(Session):
         if self._credentials is None:
             # At DEBUG they tell whole requests, secrets included.
             logging.getLogger("google").setLevel(logging.INFO)
-            self._credentials = _by_key(self._key) if self._key else _own()
+            self._credentials = _for_tokens(_by_key(self._key) if self._key else _own())
         return self._credentials
 
 
@@ -460,6 +461,20 @@ def _note(response: Any, **_: Any) -> None:
     if (call := call_in_hand.get()) is not None:
         call.status = str(response.status_code)
         call.request_id = response.headers.get("x-goog-request-id") or call.request_id
+
+
+def _for_tokens(credentials: Any) -> Any:
+    """Credentials that ask for tokens, and for nothing else.
+
+    The SDK looks up the locations that a service account may be used from: in a thread of its own,
+    past the door and the connection's endpoint, with retries. Where that fails it goes on without,
+    so that the calls are the same but for a header.
+    """
+    if (lookups := getattr(credentials, "_rab_manager", None)) is not None:
+        # Copies, which the clients make, take this over. Its times have no zone.
+        never = datetime.max  # noqa: DTZ901 - see above
+        lookups._data = lookups._data._replace(cooldown_expiry=never)  # noqa: SLF001 - see above
+    return credentials
 
 
 def _by_key(key: SecretValue) -> Any:

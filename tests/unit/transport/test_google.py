@@ -159,6 +159,23 @@ async def test_the_identity_is_the_service_account(vendor: VertexVendor):
         await session.close()
 
 
+async def test_the_credentials_ask_for_nothing_past_the_door(
+    vendor: VertexVendor, monkeypatch: pytest.MonkeyPatch
+):
+    from google.auth import _regional_access_boundary_utils as boundary
+
+    asked: list[object] = []
+    manager = boundary._RegionalAccessBoundaryRefreshManager
+    monkeypatch.setattr(manager, "start_refresh", lambda *args: asked.append(args))
+    session = await connection(endpoint=vendor.url).open(access())
+    try:
+        await session.verify()
+        await session.get(VERTEX, "ListEndpoints", f"{session.parent}/endpoints")
+    finally:
+        await session.close()
+    assert asked == []
+
+
 async def test_a_key_that_is_none_is_told_without_showing_it():
     for key in ("not JSON", '{"type": "external_account", "token_url": "https://x"}', "[]"):
         session = await connection(key, "http://127.0.0.1:9").open(access())
