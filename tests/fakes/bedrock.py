@@ -347,7 +347,7 @@ class Bedrock:
             case "Creating" | "Updating":
                 done = "InService" if "provisionedModelArn" in one else "Active"
                 one["status"] = "Failed" if reason else done
-                if "desiredModelArn" in one:
+                if "desiredModelArn" in one and reason is None:
                     one["modelArn"] = one["desiredModelArn"]
             case "Active" if _updating(one):
                 details = one["updateDetails"]

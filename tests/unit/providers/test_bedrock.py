@@ -89,6 +89,21 @@ async def test_what_has_failed_is_told_and_made_anew_after_an_edit(harness: Harn
     assert await harness.vendor.count() == 1
 
 
+@over(ThroughputVendor)
+async def test_throughput_that_has_served_is_not_given_back_for_a_failed_update(harness: Harness):
+    id = await harness.make()
+    behind(harness).breaks = "The model artifacts could not be loaded."
+    harness.apply(spec(ThroughputVendor, ThroughputVendor.edits[0].patch))
+    await harness.converge()
+    assert harness.ready["reason"] == "ProviderFailed", harness.ready
+    assert "could not be loaded" in harness.ready["message"]
+    harness.forget_faults()
+    assert "is Failed" in await told_of(harness)
+    assert harness.vendor_writes() == ["UpdateProvisionedModelThroughput"]
+    assert harness.subject.status["id"] == id
+    assert await harness.vendor.count() == 1
+
+
 @pytest.mark.parametrize(
     ("patch", "words"),
     [

@@ -119,8 +119,11 @@ class Throughput(Form):
         return str(made["provisionedModelArn"])
 
     async def change(self, arn: str, model: str) -> None:
+        # One that has another model than was asked for last has failed at an update, and not from
+        # the start: what is paid for, perhaps for months, is not given back for it.
         told = await self._find("GetProvisionedModelThroughput", provisionedModelId=arn) or {}
-        if told.get("status") == "Failed":
+        served = told.get("modelArn") != told.get("desiredModelArn")
+        if told.get("status") == "Failed" and not served:
             await self._anew(arn)
         await self._call(
             "UpdateProvisionedModelThroughput", provisionedModelId=arn, desiredModelId=model
