@@ -55,6 +55,16 @@ def owner(uid: str, members: Iterable[str]) -> str | None:
     return max(members, key=weight, default=None)
 
 
+def _told_set(annotations: Mapping[str, str]) -> frozenset[str]:
+    """The set that a member goes by; none if its Lease says so in a way that nobody can read."""
+    try:
+        told = json.loads(annotations.get(SET, "[]"))
+    except ValueError:
+        return frozenset()
+    names = isinstance(told, list) and all(isinstance(name, str) for name in told)
+    return frozenset(told) if names else frozenset()
+
+
 @dataclass(slots=True)
 class _Seen:
     renewed: str
@@ -240,8 +250,8 @@ class Members:
         for item in items:
             name = item["metadata"]["name"]
             there.add(name)
-            renewed = item["spec"].get("renewTime", "")
-            goes_by = frozenset(json.loads(item["metadata"].get("annotations", {}).get(SET, "[]")))
+            renewed = (item.get("spec") or {}).get("renewTime", "")
+            goes_by = _told_set(item["metadata"].get("annotations") or {})
             old = self._seen.get(name)
             at = old.at if old is not None and old.renewed == renewed else now
             self._seen[name] = _Seen(renewed, at, goes_by)

@@ -10,7 +10,7 @@ import pytest
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.errors import Unavailable
 from auterity.runtime.kube import KubeError
-from auterity.runtime.shards import DURATION, RENEW, SURE, Members, owner
+from auterity.runtime.shards import DURATION, RENEW, SET, SURE, Members, owner
 
 UIDS = [f"uid-{n}" for n in range(60)]
 
@@ -337,3 +337,14 @@ async def test_a_lease_tells_who_its_member_is_from_its_first_moment() -> None:
     for _ in range(3):
         await member.it._renew()
         assert leases.held["a"]["metadata"]["annotations"]["about"] == "me"
+
+
+@pytest.mark.parametrize("said", ["no JSON", "5", "null", "[[1]]", '{"a": 1}', "[1]"])
+async def test_a_lease_that_nobody_can_read_stops_no_member(said: str):
+    leases = Leases()
+    member = Member(leases, "a")
+    await _join(member)
+    leases.held["odd"] = {"metadata": {"name": "odd", "annotations": {SET: said}}, "spec": {}}
+    await member.it.look()
+    assert member.it.live == {"a", "odd"}
+    assert not member.it.acting
