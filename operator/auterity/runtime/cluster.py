@@ -68,10 +68,10 @@ class KubeCluster:
     async def exists(self, subject: Subject) -> bool:
         """Ask the API server whether this very object is still there."""
         try:
-            raw = await self._kube.find(self._path(subject))
-        except KubeError as error:
-            raise ClusterUnavailable(error.message) from None
-        return raw is not None and raw["metadata"]["uid"] == subject.uid
+            await self._newest(subject)
+        except SubjectGone:
+            return False
+        return True
 
     async def secret(self, namespace: str, name: str) -> SecretData | None:
         try:
@@ -101,11 +101,9 @@ class KubeCluster:
         try:
             return await self._patch(subject, {"metadata": meta})
         except KubeError as error:
+            raw = await self._newest(subject)
             if error.status != 409:  # noqa: PLR2004 - HTTP
                 raise ClusterUnavailable(error.message) from error
-        raw = await self._kube.find(self._path(subject))
-        if raw is None or raw["metadata"]["uid"] != subject.uid:
-            raise SubjectGone(str(subject.key))
         newest = self._learn(raw)
         return await self.patch_metadata(newest, finalizer=finalizer, annotations=annotations)
 
@@ -118,6 +116,7 @@ class KubeCluster:
                 subject, {"metadata": {"uid": subject.uid}, "status": patch}, "/status"
             )
         except KubeError as error:
+            await self._newest(subject)
             raise ClusterUnavailable(f"status was refused: {error.message}") from error
 
     async def publish(
@@ -197,11 +196,24 @@ class KubeCluster:
                 content_type=MERGE_PATCH,
             )
         except KubeError as error:
-            # A changed uid means that it is another object of the same name by now.
-            if error.status == 404 or (error.status == 409 and "uid" in error.message.lower()):  # noqa: PLR2004 - HTTP
+            if error.status == 404:  # noqa: PLR2004 - HTTP
                 raise SubjectGone(str(subject.key)) from error
             raise
         return self._learn(raw)
+
+    async def _newest(self, subject: Subject) -> JSON:
+        """This very object as it is now. Raises SubjectGone if there is none.
+
+        Asked for after a refusal: another object of the same name refuses our uid, and says so by
+        a status and in words that may as well be about something else.
+        """
+        try:
+            raw = await self._kube.find(self._path(subject))
+        except KubeError as error:
+            raise ClusterUnavailable(error.message) from None
+        if raw is None or raw["metadata"]["uid"] != subject.uid:
+            raise SubjectGone(str(subject.key))
+        return raw
 
     def _learn(self, raw: JSON) -> Subject:
         answered = trimmed(raw)
@@ -225,7 +237,10 @@ class KubeSecrets:
     namespace: str
 
     async def read(self, name: str) -> tuple[dict[str, str], str] | None:
-        raw = await self.kube.find(f"/api/v1/namespaces/{self.namespace}/secrets/{name}")
+        try:
+            raw = await self.kube.find(f"/api/v1/namespaces/{self.namespace}/secrets/{name}")
+        except KubeError as error:
+            raise ClusterUnavailable(f"Secret {self.namespace}/{name}: {error.message}") from None
         if raw is None:
             return None
         return _secret(raw).data, raw["metadata"]["resourceVersion"]

@@ -1,5 +1,6 @@
 """The Kubernetes API: a small client over the HTTP library that Kopf brings along."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -12,7 +13,9 @@ import orjson
 from auterity.engine.cluster import ClusterUnavailable
 
 JSON = dict[str, Any]
-TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10)
+LONGEST_CALL: Final = 60.0
+"""Seconds."""
+TIMEOUT: Final = aiohttp.ClientTimeout(total=LONGEST_CALL, connect=10)
 PAGE: Final = 500
 CONNECTIONS: Final = 64
 """Most connections to the API server: a TLS handshake costs more than waiting for a free one."""
@@ -64,6 +67,8 @@ class Kube:
         """Told of every write (verb, resource), for metrics."""
         self._login = login
         self._session: aiohttp.ClientSession | None = None
+        self._left: dict[aiohttp.ClientSession, asyncio.Task[None]] = {}
+        """Sessions with credentials that were refused, and what will close them."""
         self._server = ""
 
     async def call(  # noqa: PLR0913 - the parts of a request
@@ -92,7 +97,7 @@ class Kube:
                 ) as answer:
                     if answer.status == 401 and attempt == 1:  # noqa: PLR2004 - HTTP
                         # The ServiceAccount's token has been renewed on disk.
-                        await self.close()
+                        self._leave(session)
                         continue
                     return _checked(answer.status, await answer.read())
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -167,10 +172,31 @@ class Kube:
             ) from error
 
     async def close(self) -> None:
-        """Close the connections; the next call opens them anew with fresh credentials."""
-        session, self._session = self._session, None
-        if session is not None:
+        """Close the connections."""
+        sessions = [*self._left, *([self._session] if self._session is not None else [])]
+        self._session = None
+        for task in self._left.values():
+            task.cancel()
+        self._left.clear()
+        for session in sessions:
             await session.close()
+
+    def _leave(self, session: aiohttp.ClientSession) -> None:
+        """Let the next call log in anew.
+
+        Closed only once no call can be on its way any more: its answer would be lost, and those
+        that wait for a connection would be cancelled, which ends whoever called.
+        """
+        if session is not self._session:
+            # Another call has found out before.
+            return
+        self._session = None
+        self._left[session] = asyncio.create_task(self._end(session))
+
+    async def _end(self, session: aiohttp.ClientSession) -> None:
+        await asyncio.sleep(LONGEST_CALL)
+        del self._left[session]
+        await session.close()
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

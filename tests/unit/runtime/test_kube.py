@@ -1,9 +1,12 @@
 """The client of the Kubernetes API: refusals, renewed credentials, pages, what is written."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import kopf
 import pytest
+from aiohttp import web
 
 from auterity.api.annotations import FINALIZER
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
@@ -11,6 +14,7 @@ from auterity.engine.errors import Busy, Conflict
 from auterity.engine.subject import Subject
 from auterity.runtime.cluster import KubeCluster, difference, identity
 from auterity.runtime.kube import Kube, KubeError
+from auterity.runtime.kube import login as kube_login
 from auterity.runtime.store import Store, trimmed
 from tests.unit.runtime.conftest import ApiServer
 
@@ -111,6 +115,7 @@ async def test_a_successor_of_the_same_name_is_never_written_to(
     server: ApiServer, cluster: KubeCluster, subject: Subject
 ):
     server.refuses(409, "Precondition failed: UID in precondition: uid-1, UID in object: uid-2")
+    server.says(raw(9, uid="uid-2"))
     with pytest.raises(SubjectGone):
         await cluster.write_status(subject, {"observedGeneration": 2})
     server.answers.clear()
@@ -208,3 +213,90 @@ async def test_outputs_that_are_to_be_all_there_is_take_others_away(
     server.says({"metadata": meta, "data": {"host": "eA==", "key": "eQ=="}})
     await cluster.publish(subject, "docs", {"host": "x"}, exactly=True)
     assert server.bodies[-1] == {"data": {"host": "eA==", "key": None}}
+
+
+@pytest.mark.parametrize("name", ["fluid", "druid", "guides"])
+async def test_a_conflict_over_an_object_whose_name_has_uid_in_it_is_a_conflict(
+    server: ApiServer, cluster: KubeCluster, name: str
+):
+    server.refuses(
+        409,
+        f'Operation cannot be fulfilled on vectorindexes.integrations.auterity.io "{name}": the '
+        "object has been modified; please apply your changes to the latest version and try again",
+    )
+    server.says(raw(7, name=name))
+    server.says(raw(8, name=name, finalizers=[FINALIZER]))
+    kept = await cluster.patch_metadata(trimmed(raw(name=name)), finalizer=True)
+    assert kept.kept
+
+
+@pytest.mark.parametrize("status", [409, 422])
+async def test_that_it_is_another_object_by_now_is_told_by_its_uid(
+    server: ApiServer, cluster: KubeCluster, subject: Subject, status: int
+):
+    server.refuses(status, "metadata.uid: Invalid value: field is immutable")
+    server.says(raw(9, uid="uid-2"))
+    with pytest.raises(SubjectGone):
+        await cluster.write_status(subject, {"observedGeneration": 2})
+
+
+@pytest.mark.parametrize("status", [409, 422])
+async def test_a_status_that_is_refused_for_an_object_that_is_there_is_tried_again(
+    server: ApiServer, cluster: KubeCluster, subject: Subject, status: int
+):
+    server.refuses(status, "it does not fit")
+    server.says(raw(9))
+    with pytest.raises(ClusterUnavailable, match="it does not fit"):
+        await cluster.write_status(subject, {"observedGeneration": 2})
+
+
+async def test_a_look_that_is_refused_after_a_conflict_is_no_bug(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    server.refuses(409, "the object has been modified")
+    server.refuses(403, "get is forbidden")
+    with pytest.raises(ClusterUnavailable, match="get is forbidden"):
+        await cluster.patch_metadata(subject, finalizer=True)
+
+
+async def test_a_configuration_secret_that_may_not_be_read_is_no_bug(
+    server: ApiServer, cluster: KubeCluster
+):
+    server.refuses(403, "secrets is forbidden")
+    with pytest.raises(ClusterUnavailable, match="Secret team/config: secrets is forbidden"):
+        await cluster.secret_store("team").read("config")
+
+
+async def test_a_token_that_runs_out_while_many_calls_are_on_their_way_breaks_none_of_them(
+    server: ApiServer, kube: Kube
+):
+    logins = 0
+
+    def login() -> kopf.ConnectionInfo:
+        nonlocal logins
+        logins += 1
+        return kopf.ConnectionInfo(server=kube_login().server, token=f"token-{logins}")
+
+    done = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal done
+        number = int(request.query["n"])
+        await asyncio.sleep(0.01 * (number % 7))
+        # The last one that the old token was good for takes longest.
+        if request.headers["Authorization"] == "Bearer token-1" and number:
+            return web.json_response({"message": "expired"}, status=401)
+        await asyncio.sleep(0.2 if number == 0 else 0.05)
+        done += 1
+        return web.json_response({"n": number})
+
+    server.answers.append(answer)
+    busy = Kube(login=login)
+    try:
+        calls = [busy.call("GET", "/api", params={"n": str(n)}) for n in range(300)]
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert [one for one in told if not isinstance(one, dict)] == []
+        assert done == 300
+        assert logins == 2
+    finally:
+        await busy.close()
