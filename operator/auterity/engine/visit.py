@@ -16,11 +16,11 @@ from auterity.engine.calls import trail
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.cluster import ChangeLog, Cluster, Observer
 from auterity.engine.conditions import STALLED, Reason, conditioned
-from auterity.engine.connections import Connections, Opened
+from auterity.engine.connections import Connections, Opened, connection_key
 from auterity.engine.contract import Observed, Provider
 from auterity.engine.declared import Declared, Providers
 from auterity.engine.drift import Difference, digest
-from auterity.engine.errors import Failure
+from auterity.engine.errors import DependencyNotReady, Failure
 from auterity.engine.expiry import Expiry
 from auterity.engine.listings import Listings
 from auterity.engine.measure import Measures
@@ -86,7 +86,12 @@ class Visit:
         """The provider, over the connection's session."""
         self.declared = declared
         ref = declared.common.connection_ref
-        self.opened = await self.engine.connections.session(self.subject.key.namespace, ref)
+        namespace = self.subject.key.namespace
+        try:
+            self.opened = await self.engine.connections.session(namespace, ref)
+        except DependencyNotReady:
+            self.references.waits.add(Waits(*connection_key(namespace, ref)))
+            raise
         return declared.provider(self.opened.session)
 
     @property

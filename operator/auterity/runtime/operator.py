@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Hashable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from auterity.engine.redaction import private
 from auterity.engine.route import Routing
 from auterity.engine.schedule import Schedule
 from auterity.engine.subject import Key, Subject
-from auterity.engine.verdict import Again, Verdict
+from auterity.engine.verdict import Again, Verdict, Waits
 from auterity.engine.visit import Engine
 from auterity.runtime.cluster import KubeCluster, collection
 from auterity.runtime.kube import Kube, KubeError
@@ -99,6 +100,12 @@ class Operator:
         """Uids of the objects that fell to this replica when all last agreed."""
         self._let_go: OrderedDict[str, None] = OrderedDict()
         """Uids of objects that are no more, of which a list or the watch may still tell."""
+        self._news: deque[tuple[Key, Mapping[str, str]]] = deque()
+        """What has changed since the first of the visits in hand began, and its labels."""
+        self._news_told = 0
+        """How much has ever stood there."""
+        self._begun: dict[Key, int] = {}
+        """Visits in hand, the first one first, and how much had been told when they began."""
         self._passed_over: set[Key] = set()
         """Asked for while the replicas did not agree, when they seemed to be another's."""
 
@@ -144,7 +151,6 @@ class Operator:
             lane=self._lane,
             room=self._room,
             held=self._held,
-            settled=self._settled,
             workers=self.options.workers,
         )
         self._metrics.watch(self)
@@ -180,7 +186,18 @@ class Operator:
             self._forget(key, raw["metadata"]["uid"])
             return
         if raw["metadata"]["uid"] not in self._let_go:
-            self._seen(self.store.put(raw))
+            self._take_in(raw)
+
+    def _take_in(self, raw: Mapping[str, Any]) -> None:
+        meta = raw["metadata"]
+        key = Key(raw["kind"], meta.get("namespace") or "", meta["name"])
+        before = self.store.find(key)
+        succeeds = before is not None and before.uid != meta["uid"]
+        if before and succeeds and int(meta["resourceVersion"]) > int(before.resource_version):
+            # What is told of its predecessor from now on is old: visited, it would be deleted at
+            # the vendor, where the two have the same mark.
+            self._forget(key, before.uid)
+        self._seen(self.store.put(raw))
 
     def _seen(self, put: Put) -> None:
         if Change.NEW in put.change or Change.EDIT in put.change:
@@ -213,11 +230,13 @@ class Operator:
         """A Secret was written or deleted: whoever uses it looks again."""
         if not self.synced:
             return
-        waiting = self.store.waiting(Key("Secret", namespace, name), {})
+        secret = Key("Secret", namespace, name)
+        waiting = self.store.waiting(secret, {})
         for key in {*self.connections.using_secret(namespace, name), *waiting}:
             if key.kind in CONNECTIONS:
                 self._renew(key)
-            self._ask(key)
+                self._ask(key)
+        self._wake_waiting(secret, {})
 
     def _renew(self, connection: Key) -> None:
         """Its credentials may be new."""
@@ -334,9 +353,10 @@ class Operator:
                 if known is not None and version <= int(known.resource_version):
                     # The watch is ahead of the list.
                     continue
-                put = self.store.put({"kind": kind, **raw})
                 if self.synced:
-                    self._seen(put)
+                    self._take_in({"kind": kind, **raw})
+                else:
+                    self.store.put({"kind": kind, **raw})
         except KubeError as error:
             if error.status != 404:  # noqa: PLR2004 - HTTP
                 raise
@@ -355,11 +375,40 @@ class Operator:
         if not self.members.mine(subject.uid):
             self._held_by_us.discard(subject.uid)
             return Verdict("Handed over")
-        verdict = await self._look(subject, urgent=urgent)
-        if verdict.gone:
-            # Not whatever goes by its name by now.
-            self._forget(key, subject.uid)
+        self._begun[key] = self._news_told
+        try:
+            verdict = await self._look(subject, urgent=urgent)
+            if verdict.gone:
+                # Not whatever goes by its name by now.
+                self._forget(key, subject.uid)
+            else:
+                self._wait(key, verdict.waits)
+        finally:
+            del self._begun[key]
+            self._forget_news()
         return verdict
+
+    def _wait(self, key: Key, waits: frozenset[Waits]) -> None:
+        """Remember what wakes an object; now, if that came after the visit had looked for it."""
+        self.store.wait(key, waits)
+        told = self._news_told - self._begun[key] if waits else 0
+        news = islice(reversed(self._news), told)
+        if any(wait.woken_by(*one) for one in news for wait in waits):
+            self._ask(key)
+
+    def _forget_news(self) -> None:
+        """What no visit in hand can have missed."""
+        wanted = self._news_told - next(iter(self._begun.values()), self._news_told)
+        while len(self._news) > wanted:
+            self._news.popleft()
+
+    def _wake_waiting(self, key: Key, labels: Mapping[str, str]) -> None:
+        """Whoever waits for it looks again: those too that will only know that they do."""
+        if self._begun:
+            self._news.append((key, labels))
+            self._news_told += 1
+        for waiter in self.store.waiting(key, labels):
+            self._ask(waiter)
 
     async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:
         key = subject.key
@@ -418,10 +467,6 @@ class Operator:
         """The vendor has just told of all objects of a connection: check them by it."""
         self.schedule.gather(self.store.users(connection))
 
-    def _settled(self, key: Key, verdict: Verdict) -> None:
-        if not verdict.gone:
-            self.store.wait(key, verdict.waits)
-
     def _learned(self, put: Put) -> None:
         """The answer of one of our own writes; the event that follows tells nothing new."""
         if Change.EDIT in put.change:
@@ -433,8 +478,7 @@ class Operator:
         if not change:
             return
         key = subject.key
-        for waiter in self.store.waiting(key, subject.labels):
-            self._ask(waiter)
+        self._wake_waiting(key, subject.labels)
         if key.kind in CONNECTIONS:
             self._wake_users(key, all_of_them=Change.EDIT in change)
         elif change & (Change.GONE | Change.NEW | Change.EDIT):

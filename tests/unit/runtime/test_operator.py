@@ -364,6 +364,110 @@ async def test_routes_are_left_alone_if_they_or_deployments_are(api: Api, kind: 
     assert "ModelRoute" in Operator(api, DEPLOYMENTS, Metrics(), Options()).kinds  # type: ignore[arg-type]  # as above
 
 
+ACCOUNT = f"{ROOT}/connections/account"
+
+
+async def test_a_connection_that_is_good_again_while_it_is_told_not_to_be_is_not_missed(
+    operator: Operator, api: Api, world: World
+):
+    world.token = "token-Another7kd"
+    operator.secret_changed("team", "shelf")
+    await rest(operator)
+    refused = copy.deepcopy(api.objects[ACCOUNT]["status"])
+    assert refused["conditions"][0]["reason"] == "CredentialsRejected"
+
+    def good_again() -> None:
+        # As another replica tells, which verifies it.
+        world.token = TOKEN
+        told = [{"type": "Ready", "status": "True", "reason": "Ready"}]
+        api.keep(ACCOUNT, {**api.objects[ACCOUNT], "status": {**refused, "conditions": told}})
+
+    api.before["PATCH"] = good_again
+    api.apply(AT, spec())
+    await rest(operator)
+    assert ready(api) == (1, "True")
+
+
+async def test_a_secret_that_comes_while_its_absence_is_told_is_not_missed(
+    operator: Operator, api: Api
+):
+    password = {"secretKeyRef": {"name": "inside", "key": "password"}}
+
+    def comes() -> None:
+        api.objects["/api/v1/namespaces/team/secrets/inside"] = {
+            "metadata": {"name": "inside", "uid": "uid-inside", "resourceVersion": "1"},
+            "data": {"password": _coded("passwd-Pq72mxlaw4")},
+        }
+        operator.secret_changed("team", "inside")
+
+    api.before["PATCH"] = comes
+    api.apply(AT, {**spec(), "shelf": {"password": password}})
+    await rest(operator)
+    assert ready(api) == (1, "True")
+
+
+async def test_a_dependency_that_is_ready_while_it_is_told_not_to_be_is_not_missed(
+    operator: Operator, api: Api
+):
+    first = f"{ROOT}/vectorindexes/first"
+
+    def comes() -> None:
+        status = {
+            "observedGeneration": 1,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready"}],
+        }
+        api.keep(first, {**api.objects[first], "status": status})
+
+    api.before["PATCH"] = lambda: None
+    api.apply(first, {**spec(), "suspend": True})
+    await rest(operator)
+    api.before["PATCH"] = comes
+    api.apply(AT, {**spec(), "dependsOn": [{"kind": "VectorIndex", "name": "first"}]})
+    await rest(operator)
+    assert ready(api) == (1, "True")
+
+
+async def test_what_was_seen_in_a_visit_is_not_looked_at_again(
+    operator: Operator, api: Api, world: World
+):
+    password = {"secretKeyRef": {"name": "inside", "key": "password"}}
+    api.objects["/api/v1/namespaces/team/secrets/inside"] = {
+        "metadata": {"name": "inside", "uid": "uid-inside", "resourceVersion": "1"},
+        "data": {"password": _coded("passwd-Pq72mxlaw4")},
+    }
+    operator.secret_changed("team", "inside")
+    api.apply(AT, {**spec(), "shelf": {"password": password}})
+    await rest(operator)
+    calls = len(world.calls)
+    operator.secret_changed("team", "other")
+    await rest(operator)
+    assert len(world.calls) == calls
+
+
+async def test_a_watch_that_is_behind_a_list_brings_back_no_predecessor(
+    operator: Operator, api: Api, world: World
+):
+    api.apply(AT, spec())
+    await rest(operator)
+    going = copy.deepcopy(api.objects[AT])
+    going["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+    going["metadata"]["resourceVersion"] = str(next(api.versions))
+    # Another replica has let go of it; its successor, which has the same mark, comes by a list.
+    successor = copy.deepcopy(api.objects.pop(AT))
+    successor["metadata"]["uid"] = "uid-of-the-successor"
+    api.keep(AT, successor)
+    await rest(operator)
+    operator.observe(going, deleted=False)
+    await rest(operator)
+    operator.observe(going, deleted=True)
+    await rest(operator)
+    assert set(world.things) == {"docs"}
+    assert not [call for call in world.calls if call.startswith("delete")]
+    known = operator.store.find(DOCS)
+    assert known is not None
+    assert known.uid == "uid-of-the-successor"
+
+
 def _held(thing: object, at: str, sizes: dict[str, int], seen: set[int]) -> dict[str, int]:
     """How much every container holds that can be reached from something of ours."""
     if id(thing) in seen:
