@@ -32,6 +32,7 @@ from auterity.engine.errors import Rejected
 from auterity.engine.measure import Findings, Place
 from auterity.engine.probe import Health
 from auterity.engine.probe import Verdict as ProbeVerdict
+from auterity.engine.redaction import hide
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
 
@@ -367,6 +368,7 @@ class Revisions:
     async def _broken(
         self, observed: Observed[Any], target: str, message: str, *, back: bool
     ) -> Verdict | None:
+        message = hide(message)
         if not back or not self.rules.auto_rollback:
             left = "" if not back else "; autoRollback is false, so it is left as it is"
             return await self.visit.settle(
@@ -467,7 +469,7 @@ class Revisions:
             self.visit.engine.observer.probed(
                 self.visit.subject.key.kind, self.vendor, took, passed=not health.message
             )
-        return health
+        return replace(health, message=hide(health.message))
 
     # The checks
 

@@ -71,6 +71,8 @@ class Sea:
     """Images that never become ready."""
     breaks: bool = False
     """Whether the next revision that is added fails."""
+    says: str = "no such image"
+    """What is told of a revision that has failed."""
     answers: dict[str, int] = field(default_factory=dict)
     """Status that an image answers probes with; 200 if not here."""
     lowest_serving: int = 100
@@ -259,7 +261,7 @@ class FleetDeployment(Provider[FleetParams, FleetSession]):
             name=name,
             weight=ship.weight,
             phase=self.sea.phase(ship),
-            message="no such image" if self.sea.phase(ship) is Phase.FAILED else None,
+            message=self.sea.says if self.sea.phase(ship) is Phase.FAILED else None,
             actual=FleetParams.seen(
                 model=ModelSource.told(ship.fields["artifact"], image=ship.fields["image"]),
                 color=ship.fields["color"],

@@ -154,6 +154,35 @@ async def test_a_probe_that_fails_at_a_step_goes_back(harness: Harness, sea: Sea
     await at_rest(harness)
 
 
+async def test_a_secret_that_is_quoted_of_a_bad_revision_is_told_nowhere(
+    harness: Harness, sea: Sea
+):
+    harness.cluster.put_secret("inside", {"key": "one-Kd82nslq"})
+    await made(harness, CANARY, {"environment": SECRET})
+    sea.bad.add("two")
+    sea.says = "cannot log in with one-Kd82nslq"
+    assert await edited(harness, CANARY, {"environment": SECRET}, TWO) == "RolledBack"
+    assert told(harness)["failed"]["message"] == "cannot log in with <secret>"
+    assert "Kd82nslq" not in harness.everything_told()
+
+
+async def test_a_secret_that_is_quoted_in_an_answer_to_a_probe_is_told_nowhere(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+):
+    async def quoted(*_: Any) -> Answer:
+        return Answer(200, '{"ok": "one-Kd82nslq"}')
+
+    harness.cluster.put_secret("inside", {"key": "one-Kd82nslq"})
+    monkeypatch.setattr(FleetDeployment, "probe", quoted)
+    await made(harness, CANARY, {"environment": SECRET})
+    harness.apply(
+        spec_of(harness, CANARY, {"environment": SECRET, "probe": {**PROBE, "failures": 1}})
+    )
+    assert (await Roller(harness).run()).outcome == "ProbeFailing"
+    assert harness.subject.status["probe"]["message"] == "ok is <secret>, not true"
+    assert "Kd82nslq" not in harness.everything_told()
+
+
 async def test_one_bad_answer_is_not_enough_to_go_back(harness: Harness, sea: Sea):
     await made(harness, CANARY, {"probe": PROBE})
     sea.answers["two"] = 500
