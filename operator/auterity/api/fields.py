@@ -155,8 +155,12 @@ TextMap = Annotated[
 """Tags, labels and the like: at most 50 entries."""
 
 
+CENTURY: Final = 100 * 365 * 24 * 3600.0
+"""What is longer would end beyond all calendars."""
+
+
 def seconds(duration: str) -> float:
-    """Read a duration such as `1h30m` (validated by `Duration`) as seconds."""
+    """Read a duration such as `1h30m` (validated by `Duration`) as seconds, a century at most."""
     factors = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
     total, number, unit = 0.0, "", ""
     for char in [*duration, "0"]:
@@ -167,7 +171,7 @@ def seconds(duration: str) -> float:
             number += char
         else:
             unit += char
-    return total
+    return min(total, CENTURY)
 
 
 class SecretKeyRef(Model):

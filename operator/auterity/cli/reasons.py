@@ -17,7 +17,7 @@ from auterity.cli.snapshot import (
     secret_uses,
     uses,
 )
-from auterity.engine.conditions import Reason
+from auterity.engine.conditions import LONGEST_REQUEST, Reason
 from auterity.engine.subject import JSON, Key, Subject
 
 MOST_SHOWN = 20
@@ -160,7 +160,8 @@ class _Explainer:
             details += _candidates(subject)
             steps += self._passed_over(subject)
         asked = subject.annotations.get(REQUESTED_AT)
-        late = asked is not None and asked != subject.status.get("lastHandledReconcileAt")
+        handled = subject.status.get("lastHandledReconcileAt")
+        late = asked is not None and asked[:LONGEST_REQUEST] != handled
         if (trouble := self._no_replica(subject.key)) is not None:
             says, step = trouble
             details.append(f"but nobody looks after it: {says}")

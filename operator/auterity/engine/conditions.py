@@ -17,6 +17,8 @@ from auterity.engine.errors import (
 from auterity.engine.subject import JSON, Subject
 
 LONGEST_MESSAGE: Final = 1024
+LONGEST_REQUEST: Final = 128
+"""What is echoed of a request for a visit."""
 
 
 class Reason(StrEnum):
@@ -131,8 +133,13 @@ def conditioned(  # noqa: PLR0913 - the parts of a condition
         ),
     }
     if requested is not None:
-        status["lastHandledReconcileAt"] = requested
+        status["lastHandledReconcileAt"] = requested[:LONGEST_REQUEST]
     return status
+
+
+def cut(message: str) -> str:
+    """A message as long as a condition takes it."""
+    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
 
 
 def conditions(  # noqa: PLR0913 - the parts of a condition
@@ -152,7 +159,7 @@ def conditions(  # noqa: PLR0913 - the parts of a condition
     a condition did not change, so that an unchanged object gives an unchanged list.
     """
     before = {c["type"]: c for c in previous}
-    message = message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
+    message = cut(message)
 
     def condition(type_: str, status: str) -> JSON:
         old = before.get(type_)

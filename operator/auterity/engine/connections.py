@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -34,6 +35,8 @@ log = logging.getLogger("auterity.engine")
 CLOSE_AFTER = 60.0
 """Seconds that a replaced session is kept for the calls still in flight."""
 SHOWN_USERS = 5
+SHORTEST_INTERVAL = 1.0
+"""Seconds between two visits of the same object, whatever its interval."""
 DoorFactory = Callable[[str, str, Budget, CallObserver], Door]
 
 
@@ -89,6 +92,8 @@ class Connections:
         self._stale: set[Key] = set()
         self._opening: dict[Key, asyncio.Lock] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._held: Counter[int] = Counter()
+        """Visits in hand, by the identity of the session that they use."""
         self.budgets: dict[Key, Budget] = {}
         self._limits: dict[Key, RateLimit] = {}
         self._replicas = 1
@@ -122,6 +127,16 @@ class Connections:
             return await self._open(subject)
         except Rejected as failure:
             raise DependencyNotReady(f"{ref.kind} {ref.name!r}: {failure.message}") from None
+
+    def hold(self, opened: Opened) -> None:
+        """A visit uses it: should it be replaced, its session stays open until then."""
+        self._held[id(opened.session)] += 1
+
+    def release(self, opened: Opened) -> None:
+        """The visit has ended."""
+        self._held[id(opened.session)] -= 1
+        if not self._held[id(opened.session)]:
+            del self._held[id(opened.session)]
 
     def doubt(self, key: Key) -> None:
         """Read the connection's Secrets again before its next use: they may have changed."""
@@ -216,7 +231,7 @@ class Connections:
 
     def _interval(self, subject: Subject) -> float:
         try:
-            return seconds(self._spec(subject).interval)
+            return max(SHORTEST_INTERVAL, seconds(self._spec(subject).interval))
         except Rejected:
             return seconds("10m")
 
@@ -276,7 +291,15 @@ class Connections:
                 before = self._opened.get(subject.key)
                 declared = (subject.uid, subject.generation)
                 if before is None or before.declared != declared or subject.key in self._stale:
-                    self._opened[subject.key] = await self._open_anew(subject, before)
+                    try:
+                        self._opened[subject.key] = await self._open_anew(subject, before)
+                    except (Unauthorized, Rejected):
+                        # The connection's status will say so.
+                        raise
+                    except BaseException:
+                        # What it is open with may be old.
+                        self._stale.add(subject.key)
+                        raise
                 opened = self._opened[subject.key]
         finally:
             if self._cluster.find(subject.key) is None:
@@ -299,11 +322,7 @@ class Connections:
         references = References(self._cluster, self._secret_namespace(subject))
         # Before the Secrets are read: a doubt that comes meanwhile must not be lost.
         self._stale.discard(key)
-        try:
-            await references.resolve(connector)
-        except BaseException:
-            self._stale.add(key)
-            raise
+        await references.resolve(connector)
         resolved = list(resolvables(connector))
         versions = tuple(field.version for field in resolved)
         if before and (before.declared, before.secret_versions) == (declared, versions):
@@ -347,7 +366,10 @@ class Connections:
     def _close_later(self, session: Session) -> None:
         async def close() -> None:
             try:
-                await asyncio.sleep(CLOSE_AFTER)
+                held = True
+                while held:
+                    await asyncio.sleep(CLOSE_AFTER)
+                    held = self._held[id(session)] > 0
             finally:
                 await session.close()
 

@@ -15,6 +15,11 @@ Messages are shown to users in conditions: what, where, what to do; the same tex
 no secret, no timestamp, no request id.
 """
 
+from typing import Final
+
+LONGEST_PATIENCE: Final = 24 * 3600.0
+"""Seconds. Some vendors tell a second of the epoch where they should tell how long to wait."""
+
 
 class Failure(Exception):  # noqa: N818 - named by the reaction, not by the mishap
     """A visit could not do what it should, for a reason that a user can be told."""
@@ -37,7 +42,7 @@ class Throttled(Failure):
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(retry_after, LONGEST_PATIENCE)
 
 
 class Unauthorized(Failure):

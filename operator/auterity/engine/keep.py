@@ -27,7 +27,7 @@ from auterity.engine.drift import (
 from auterity.engine.errors import Conflict, Failure, Rejected, Unavailable
 from auterity.engine.expiry import Expiry
 from auterity.engine.ownership import Claim
-from auterity.engine.redaction import remember
+from auterity.engine.redaction import hide, remember
 from auterity.engine.revisions import Revisions
 from auterity.engine.verdict import Again, Verdict
 from auterity.engine.visit import Visit
@@ -546,7 +546,9 @@ class Keep:
         # What the API server would refuse must not keep the rest from being told.
         shown = {k: v for k, v in observed.outputs.items() if 0 < len(v) <= LONGEST_OUTPUT}
         self._set("outputs", shown)
-        self._set("summary", {k: v[:LONGEST_SUMMARY] for k, v in observed.summary.items()})
+        # Hidden before it is cut: half a secret would not be known again.
+        told = {k: hide(v)[:LONGEST_SUMMARY] for k, v in observed.summary.items()}
+        self._set("summary", told)
         if self.revisions is not None:
             self.revisions.show(observed)
 

@@ -17,6 +17,8 @@ KEPT = 90.0
 @dataclass(slots=True)
 class _Listing:
     taken_at: float = float("-inf")
+    session: object = None
+    """What it was taken over. Over other credentials, or at another address, it says nothing."""
     found: dict[str, Observed[Any]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -47,13 +49,14 @@ class Listings:
         name = connection, type(provider)
         listing = self._listings.setdefault(name, _Listing())
         async with listing.lock:
-            if self._clock() - listing.taken_at > KEPT:
+            old = self._clock() - listing.taken_at > KEPT
+            if old or listing.session is not provider.session:
                 try:
                     listing.found = {seen.id: seen async for seen in provider.read_all()}
                 except (Unauthorized, Rejected):
                     # Credentials that may read may not be allowed to list.
                     listing.found = {}
-                listing.taken_at = self._clock()
+                listing.taken_at, listing.session = self._clock(), provider.session
                 asyncio.get_running_loop().call_later(KEPT, self._drop, name)
                 if listing.found:
                     self._taken(connection)

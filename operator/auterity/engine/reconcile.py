@@ -41,15 +41,17 @@ async def visit(engine: Engine, subject: Subject, *, urgent: bool = True) -> Ver
     verdict = Verdict(Reason.INTERNAL_ERROR, Again.RETRY)
     try:
         with private():
-            verdict = await _guarded(it)
-    except SubjectGone:
-        with private():
-            await remove.take_back(it)
-        verdict = Verdict(Reason.DELETING, gone=True)
+            try:
+                verdict = await _guarded(it)
+            except SubjectGone:
+                await remove.take_back(it)
+                verdict = Verdict(Reason.DELETING, gone=True)
     except ClusterUnavailable as error:
         log.warning("visit cut short: %s", error, extra={"object": str(subject.key)})
     finally:
         trail.reset(here)
+        if it.opened is not None:
+            engine.connections.release(it.opened)
         if verdict.gone:
             engine.probes.forget(subject.uid)
             engine.measures.forget(subject.uid)

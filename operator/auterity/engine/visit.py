@@ -15,11 +15,11 @@ from auterity.engine.budgets import Grants
 from auterity.engine.calls import trail
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.cluster import ChangeLog, Cluster, Observer
-from auterity.engine.conditions import STALLED, Reason, conditioned
-from auterity.engine.connections import Connections, Opened, connection_key
+from auterity.engine.conditions import STALLED, Reason, conditioned, cut
+from auterity.engine.connections import SHORTEST_INTERVAL, Connections, Opened, connection_key
 from auterity.engine.contract import Observed, Provider
 from auterity.engine.declared import Declared, Providers
-from auterity.engine.drift import Difference, digest
+from auterity.engine.drift import CUT, Difference, digest
 from auterity.engine.errors import DependencyNotReady, Failure
 from auterity.engine.expiry import Expiry
 from auterity.engine.listings import Listings
@@ -33,6 +33,7 @@ from auterity.engine.verdict import Again, Verdict, Waits
 
 MOST_SHOWN = 100
 """Most differences that a plan or a drift report shows."""
+LONGEST_PATH = 512
 LONGEST_APPROVAL = 64
 """Longer than the hash of any plan: the rest of such an annotation need not be remembered."""
 
@@ -92,6 +93,7 @@ class Visit:
         except DependencyNotReady:
             self.references.waits.add(Waits(*connection_key(namespace, ref)))
             raise
+        self.engine.connections.hold(self.opened)
         return declared.provider(self.opened.session)
 
     @property
@@ -165,7 +167,7 @@ class Visit:
         essence = [action, id, [(c.path, c.want, c.actual) for c in changes], declared]
         essence += [self.subject.uid, self.status.get("approved")]
         hashed = hashlib.sha256(json.dumps(essence).encode()).hexdigest()[:12]
-        shown = [Change(field=c.shown, from_=c.actual, to=c.want) for c in changes[:MOST_SHOWN]]
+        shown = [Change(field=_path(c), from_=c.actual, to=c.want) for c in changes[:MOST_SHOWN]]
         return PlanStatus(hash=hashed, action=action, changes=shown)
 
     @asynccontextmanager
@@ -219,7 +221,7 @@ class Visit:
     @staticmethod
     def drift_of(difference: Difference) -> JSON:
         """A difference as it stands in status.drift."""
-        told = DriftStatus(field=difference.shown, want=difference.want, actual=difference.actual)
+        told = DriftStatus(field=_path(difference), want=difference.want, actual=difference.actual)
         return by_alias(told)
 
     async def save(self) -> None:
@@ -239,7 +241,8 @@ class Visit:
     ) -> Verdict:
         """End the visit: write the status if it changed, tell of it, say when to look again."""
         message = message if self.remark is None else f"{message}; {self.remark}"
-        subject, message = self.subject, hide(message)
+        # Hidden before it is cut, and cut before it is held against what was told before.
+        subject, message = self.subject, cut(hide(message))
         before = subject.condition("Ready") or {}
         status: JSON = {
             **self.status,
@@ -290,9 +293,15 @@ class Visit:
         interval = self.declared.common.interval
         due = self.expiry.next_visit(interval) if self.expiry is not None else None
         times = (seconds(interval), due, self.sooner)
-        return min(time for time in times if time is not None)
+        return max(SHORTEST_INTERVAL, min(time for time in times if time is not None))
 
     @property
     def observes(self) -> bool:
         """Whether nothing may be changed at the vendor."""
         return self.declared is not None and self.declared.common.policy is Policy.OBSERVE
+
+
+def _path(difference: Difference) -> str:
+    """A path as a status can hold it: what is in it may be the vendor's."""
+    path = difference.shown
+    return path if len(path) <= LONGEST_PATH else path[: LONGEST_PATH - 1] + CUT

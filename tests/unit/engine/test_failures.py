@@ -242,3 +242,28 @@ async def test_a_short_pause_is_told_where_hardly_any_call_goes_through(
         budget = next(iter(harness.connections.budgets.values()))
         budget._paused_until = 0.0
     assert harness.ready["reason"] == "RateLimited"
+
+
+async def test_what_is_left_at_the_vendor_of_an_object_that_is_gone_is_told_without_secrets(
+    harness: Harness, world: World, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    async def gone(*_: Any, **__: Any) -> Any:
+        del harness.cluster.subjects[harness.key]
+        raise SubjectGone(NAME)
+
+    world.trouble["delete"] = [Rejected(f"refused, said {TOKEN}")]
+    harness.apply()
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.cluster, "write_status", gone)
+        assert (await harness.visit()).gone
+    assert "is left there: refused, said <secret>" in caplog.text
+    assert harness.recorder.changes[-1].message == "refused, said <secret>"
+
+
+async def test_a_message_too_long_for_the_status_is_told_once(harness: Harness, world: World):
+    world.trouble["get"] = [Rejected("no " * 2000), Rejected("no " * 2000)]
+    harness.apply()
+    await harness.visit()
+    harness.cluster.writes.clear()
+    await harness.visit()
+    assert harness.cluster.writes == []

@@ -13,7 +13,7 @@ from auterity.engine.verdict import Again
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.faults import Killed
 from tests.conformance.harness import NAME, Harness
-from tests.unit.engine.shelf import PASSWORD, Listing, ShelfIndex, World
+from tests.unit.engine.shelf import PASSWORD, TOKEN, WORLDS, Listing, ShelfIndex, World
 
 SECRET = {"secretKeyRef": {"name": "inside", "key": "password"}}
 REPORT = {"driftPolicy": "Report"}
@@ -397,6 +397,42 @@ async def test_one_list_serves_the_drift_checks_of_all(harness: Harness, world: 
     assert fields(world)["replicas"] == 1
     assert (await harness.visit(urgent=False)).outcome == "Ready"
     assert world.calls[-1] == f"get {NAME}", "what the list said of it is no longer true"
+
+
+@pytest.mark.parametrize("harness", [Listing], indirect=True)
+async def test_a_list_over_other_credentials_is_not_gone_by(harness: Harness, world: World):
+    await harness.make()
+    for number in range(4):
+        harness.cluster.put(
+            harness.key.kind,
+            f"more-{number}",
+            {"connectionRef": {"name": "vendor"}, "dimension": 8, "shelf": {}},
+        )
+    await harness.visit(urgent=False)
+    spec = harness.cluster.subjects[harness.connection].spec
+    WORLDS["another"] = World()
+    try:
+        harness.cluster.put(
+            "Connection", "vendor", {**spec, "shelf": {**spec["shelf"], "address": "another"}}
+        )
+        assert (await harness.visit(urgent=False)).outcome == "Ready"
+        assert set(WORLDS["another"].things) == {NAME}
+    finally:
+        del WORLDS["another"]
+
+
+async def test_what_is_quoted_in_a_summary_is_told_without_secrets(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+):
+    original = ShelfIndex._seen
+
+    def seen(self: ShelfIndex, id: str) -> Any:
+        found = original(self, id)
+        return found and replace(found, summary={"last run": f"failed to log in with {TOKEN}"})
+
+    monkeypatch.setattr(ShelfIndex, "_seen", seen)
+    await harness.make()
+    assert harness.subject.status["summary"] == {"last run": "failed to log in with <secret>"}
 
 
 async def test_values_that_no_status_can_hold_do_not_spoil_it(

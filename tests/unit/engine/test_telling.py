@@ -218,6 +218,7 @@ class Lister:
     """Stands for a provider that lists."""
 
     taken = 0
+    session: object = None
     failures: list[Exception]
 
     def __init__(self) -> None:
