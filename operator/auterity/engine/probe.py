@@ -11,7 +11,7 @@ from auterity.api.fields import seconds
 from auterity.api.rollout import JsonValue, Probe
 from auterity.engine.calls import trail
 from auterity.engine.contract import Answer, Provider
-from auterity.engine.errors import Busy, Conflict, Rejected, Unavailable
+from auterity.engine.errors import Busy, Conflict, Fenced, Rejected, Unavailable
 
 AGAIN_AFTER: Final = 5.0
 """Seconds after which a probe that failed is sent again, to be sure."""
@@ -110,6 +110,9 @@ async def _ask(
     try:
         answer = await provider.probe(id, probe, revision)
         problem = judge(probe, answer)
+    except Fenced:
+        # Nothing was sent, and nothing is known of what serves.
+        raise
     except (Unavailable, Rejected, Conflict, Busy) as failure:
         problem = failure.message
     took = sum(call.seconds for call in here.calls[before:]) if here else 0.0

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from auterity.api.annotations import APPROVE
 from auterity.api.rollout import Probe, Rollout
 from auterity.engine.contract import Answer
+from auterity.engine.errors import Fenced
 from auterity.engine.plan import Action
 from auterity.engine.probe import judge
 from tests.conformance.harness import NAME, Harness
@@ -181,6 +182,22 @@ async def test_a_secret_that_is_quoted_in_an_answer_to_a_probe_is_told_nowhere(
     assert (await Roller(harness).run()).outcome == "ProbeFailing"
     assert harness.subject.status["probe"]["message"] == "ok is <secret>, not true"
     assert "Kd82nslq" not in harness.everything_told()
+
+
+async def test_a_probe_that_this_replica_may_not_send_says_nothing_of_what_serves(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+):
+    async def fenced(*_: Any) -> Answer:
+        raise Fenced("this replica has lost touch with the cluster")
+
+    await made(harness, CANARY)
+    probed = {"probe": {**PROBE, "failures": 1}}
+    harness.apply(spec_of(harness, CANARY, probed))
+    with monkeypatch.context() as patch:
+        patch.setattr(FleetDeployment, "probe", fenced)
+        assert (await harness.visit()).outcome == "ProviderUnavailable"
+    assert (await Roller(harness).run()).outcome == "Ready"
+    assert harness.recorder.probes == [True]
 
 
 async def test_one_bad_answer_is_not_enough_to_go_back(harness: Harness, sea: Sea):
