@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
+from typing import Any
 
 import kopf
 import uvloop
@@ -50,17 +52,22 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
             asyncio.create_task(secrets.watch(kube, namespace, operator.secret_changed))
             for namespace in options.namespaces or ("",)
         ]
-        await operator.start(await identity(kube, options.cluster_name))
-        garbage.leave_what_lasts()
-        tasks.append(asyncio.create_task(garbage.collect()))
-        tasks.append(asyncio.create_task(operator.members.run()))
-        tasks += await _watches(operator)
-        if options.admission is not None:
-            advice = _advise(kube, operator, options.admission, advises)
-            tasks.append(asyncio.create_task(advice))
-        # Kopf has taken the signals; the visits in hand must end before its watches do.
-        _take_signals(stop)
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        starts = asyncio.create_task(_start(operator, kube))
+        done, _ = await asyncio.wait([starts, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        if starts in done:
+            starts.result()
+            tasks.append(asyncio.create_task(garbage.collect()))
+            tasks.append(asyncio.create_task(operator.members.run()))
+            tasks += await _watches(operator)
+            if options.admission is not None:
+                advice = _advise(kube, operator, options.admission, advises)
+                tasks.append(asyncio.create_task(advice))
+            # Kopf has taken the signals; the visits in hand must end before its watches do.
+            _take_signals(stop)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            # The API server may be away for long.
+            await _end([starts])
         log.info("stopping")
         await operator.stop()
         await _end(tasks)
@@ -69,6 +76,11 @@ async def _run(providers: Providers, options: Options, host: str, port: int) -> 
     finally:
         await kube.close()
         await health.stop()
+
+
+async def _start(operator: Operator, kube: Kube) -> None:
+    await operator.start(await identity(kube, operator.options.cluster_name))
+    garbage.leave_what_lasts()
 
 
 async def _watches(operator: Operator) -> list[asyncio.Task[object]]:
@@ -106,7 +118,7 @@ def _take_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-async def _end(tasks: list[asyncio.Task[object]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=5.0)

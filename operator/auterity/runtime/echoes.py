@@ -13,6 +13,9 @@ Known = Callable[[Any], bool]
 """Whether an object, as the API server tells it, is known already as it is or newer."""
 _CHANGED = b'{"type":"MODIFIED"'
 """How the API server begins to tell of a change. Told otherwise, nothing is left out."""
+_FAILED = b'{"type":"ERROR"'
+_TOO_OLD = 410
+"""HTTP status: Kopf lists anew and goes on. At any other it ends, and the process with it."""
 
 
 class Login:
@@ -51,7 +54,10 @@ class Login:
 
 
 class _News:
-    """The content of a watch's answer, without the lines that tell of a known change."""
+    """The content of a watch's answer, without the lines that tell of a known change.
+
+    And without what would end Kopf: where a watch fails, it is to begin anew.
+    """
 
     def __init__(self, content: aiohttp.StreamReader, known: Known) -> None:
         self._content, self._known = content, known
@@ -60,14 +66,19 @@ class _News:
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """Whole lines, but for the last one of an answer that was broken off."""
+        """Whole lines. One that was broken off is told again by the next watch."""
         rest = b""
         async for chunk in self._content.iter_chunked(size):
             *lines, rest = (rest + chunk).split(b"\n")
-            if news := [line for line in lines if not self._echoes(line)]:
+            if news := [_mild(line) for line in lines if not self._echoes(line)]:
                 yield b"\n".join([*news, b""])
-        if rest:
-            yield rest
 
     def _echoes(self, line: bytes) -> bool:
         return line.startswith(_CHANGED) and self._known(orjson.loads(line)["object"])
+
+
+def _mild(line: bytes) -> bytes:
+    if not line.startswith(_FAILED):
+        return line
+    told = orjson.loads(line)
+    return orjson.dumps({**told, "object": {**told["object"], "code": _TOO_OLD}})

@@ -18,8 +18,8 @@ class Health:
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises OSError if the port is taken."""
         app = web.Application()
-        app.router.add_get("/healthz", lambda _: self._probe(ok=self._alive()))
-        app.router.add_get("/readyz", lambda _: self._probe(ok=self._ready()))
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -30,8 +30,14 @@ class Health:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return self._told(ok=self._alive())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return self._told(ok=self._ready())
+
     @staticmethod
-    async def _probe(*, ok: bool) -> web.Response:
+    def _told(*, ok: bool) -> web.Response:
         return web.Response(text="ok\n" if ok else "not yet\n", status=200 if ok else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:

@@ -67,12 +67,20 @@ async def test_an_event_is_left_out_if_it_is_known_as_it_is_or_newer(server: Api
     assert await told(store) == lines(*news)
 
 
-async def test_an_event_that_was_cut_short_is_told_as_it_is(server: ApiServer):
-    store = Store()
-    store.put(raw(version=10))
-    content = lines(bookmark(1)) + lines(event("MODIFIED", raw(version=10)))[:-20]
-    streams(server, content, 1 << 20)
-    assert await told(store) == content
+async def test_an_event_that_was_cut_short_is_left_to_the_next_watch(server: ApiServer):
+    # Kopf would end for what is no JSON; where it goes on from, the event comes once more.
+    whole = lines(bookmark(1))
+    streams(server, whole + lines(event("MODIFIED", raw(version=10)))[:-20], 1 << 20)
+    assert await told(Store()) == whole
+
+
+@pytest.mark.parametrize("said", [{"code": 500, "message": "no leader"}, {"code": 504}, {}])
+async def test_a_watch_that_fails_is_begun_anew_by_a_list(server: ApiServer, said: Any):
+    # Any other error but 410 ends Kopf, and with it the process.
+    streams(server, lines(bookmark(1), event("ERROR", said)), 1 << 20)
+    first, last = (await told(Store())).splitlines()
+    assert first + b"\n" == lines(bookmark(1))
+    assert json.loads(last) == event("ERROR", {**said, "code": 410})
 
 
 async def test_other_answers_are_left_alone(server: ApiServer):
