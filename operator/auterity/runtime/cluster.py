@@ -127,6 +127,7 @@ class KubeCluster:
         coded = {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}
         try:
             found = await self._kube.find(f"{where}/{name}")
+            self._must_not_be_overtaken()
             if found is None:
                 await self._kube.call("POST", where, _owned_secret(subject, name, coded))
                 return
@@ -183,10 +184,7 @@ class KubeCluster:
         self._events.forget(uid)
 
     async def _patch(self, subject: Subject, body: JSON, part: str = "") -> Subject:
-        try:
-            self._fence()
-        except Unavailable as failure:
-            raise ClusterUnavailable(failure.message) from None
+        self._must_not_be_overtaken()
         try:
             raw = await self._kube.call(
                 "PATCH",
@@ -200,6 +198,12 @@ class KubeCluster:
                 raise SubjectGone(str(subject.key)) from error
             raise
         return self._learn(raw)
+
+    def _must_not_be_overtaken(self) -> None:
+        try:
+            self._fence()
+        except Unavailable as failure:
+            raise ClusterUnavailable(failure.message) from None
 
     async def _newest(self, subject: Subject) -> JSON:
         """This very object as it is now. Raises SubjectGone if there is none.

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from auterity.api.annotations import FINALIZER
 from auterity.engine.cluster import ClusterUnavailable, SubjectGone
-from auterity.engine.errors import Busy, Conflict
+from auterity.engine.errors import Busy, Conflict, Fenced
 from auterity.engine.subject import Subject
 from auterity.runtime.cluster import KubeCluster, difference, identity
 from auterity.runtime.kube import Kube, KubeError
@@ -300,3 +300,22 @@ async def test_a_token_that_runs_out_while_many_calls_are_on_their_way_breaks_no
         assert logins == 2
     finally:
         await busy.close()
+
+
+async def test_a_replica_that_others_may_have_taken_over_from_writes_no_secret(
+    server: ApiServer, kube: Kube, subject: Subject
+):
+    def fence() -> None:
+        raise Fenced("this replica has lost touch with the cluster")
+
+    overtaken = KubeCluster(kube, Store(), "here", lambda _: None, fence)
+    owner = [{"uid": "uid-1", "controller": True}]
+    meta = {"uid": "u" * 8, "resourceVersion": "1", "ownerReferences": owner}
+    server.says({"metadata": meta, "data": {"host": "eA=="}})
+    with pytest.raises(ClusterUnavailable, match="lost touch"):
+        await overtaken.publish(subject, "docs", {"host": "y"})
+    server.answers.clear()
+    server.refuses(404, "not found")
+    with pytest.raises(ClusterUnavailable, match="lost touch"):
+        await overtaken.publish(subject, "docs", {"host": "y"})
+    assert {method for method, _ in server.requests} == {"GET"}
