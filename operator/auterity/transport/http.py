@@ -179,7 +179,14 @@ def client(
     auth: httpx.Auth | None = None,
     verify: ssl.SSLContext | None = None,
 ) -> httpx.AsyncClient:
-    """A client for one connection. Follows no redirect, keeps no cookie, retries nothing."""
+    """A client for one connection. Follows no redirect, keeps no cookie, retries nothing.
+
+    Raises Rejected if the endpoint's host cannot be one.
+    """
+    try:
+        _ = httpx.URL(endpoint).host
+    except (httpx.InvalidURL, UnicodeError):
+        raise Rejected(f"endpoint {endpoint!r} is not a URL such as https://host") from None
 
     def session() -> aiohttp.ClientSession:
         connector = _Connector(limit=0, ssl=verify or tls(), resolver=_Resolver(), ttl_dns_cache=60)

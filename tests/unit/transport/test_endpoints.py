@@ -131,3 +131,10 @@ async def test_a_number_that_the_system_takes_for_an_address_is_not_connected_to
     async with http.client(f"http://{host}") as client:
         with pytest.raises((Rejected, Unavailable), match=r"link-local|cannot be reached"):
             await http.send(door(), client, "GET", "/latest")
+
+
+@pytest.mark.parametrize("host", ["1.2.3.999", "0177.0.0.1", "xn--", "a..b\u2603", "[::1"])
+async def test_a_host_that_cannot_be_one_is_refused_in_words(host: str):
+    with pytest.raises(Rejected, match="is not a URL"):
+        async with http.client(checked(f"https://{host}", allow_insecure=False)) as client:
+            await http.send(door(), client, "GET", "/latest")
