@@ -47,8 +47,8 @@ class Opened:
     key: Key
     vendor: str
     session: Session
-    declared: tuple[str, int]
-    """The Connection's uid and generation that it was opened for."""
+    declared: tuple[str, JSON]
+    """The Connection's uid and spec that it was opened for."""
     secret_versions: tuple[str, ...]
     """The versions of the Secrets that it was opened with."""
     waits: frozenset[Waits]
@@ -98,8 +98,11 @@ class Connections:
         self._limits: dict[Key, RateLimit] = {}
         self._replicas = 1
 
-    async def session(self, namespace: str, ref: ConnectionRef) -> Opened:
+    async def session(self, namespace: str, ref: ConnectionRef, *, leaving: bool = False) -> Opened:
         """The open session for an object of this namespace.
+
+        For one that is `leaving` it may be what was opened with a Secret that is gone by now: with
+        a namespace, Secrets go first, and nobody can put them back.
 
         Raises DependencyNotReady if the connection is missing, not allowed for the namespace, or
         known not to work; Rejected if its spec is.
@@ -125,6 +128,12 @@ class Connections:
             raise DependencyNotReady(f"{ref.kind} {ref.name!r} is not ready: {ready['message']}")
         try:
             return await self._open(subject)
+        except DependencyNotReady:
+            before = self._opened.get(key)
+            if not leaving or before is None or before.declared != _declared(subject):
+                raise
+            remember_spellings(before.secrets)
+            return before
         except Rejected as failure:
             raise DependencyNotReady(f"{ref.kind} {ref.name!r}: {failure.message}") from None
 
@@ -289,8 +298,11 @@ class Connections:
         try:
             async with self._opening.setdefault(subject.key, asyncio.Lock()):
                 before = self._opened.get(subject.key)
-                declared = (subject.uid, subject.generation)
-                if before is None or before.declared != declared or subject.key in self._stale:
+                if (
+                    before is None
+                    or before.declared != _declared(subject)
+                    or subject.key in self._stale
+                ):
                     try:
                         self._opened[subject.key] = await self._open_anew(subject, before)
                     except (Unauthorized, Rejected):
@@ -309,7 +321,7 @@ class Connections:
         return opened
 
     async def _open_anew(self, subject: Subject, before: Opened | None) -> Opened:
-        key, declared = subject.key, (subject.uid, subject.generation)
+        key, declared = subject.key, _declared(subject)
         spec = self._spec(subject)
         vendor = self.vendor(subject)
         if vendor is None:
@@ -376,6 +388,11 @@ class Connections:
         task = asyncio.create_task(close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _declared(subject: Subject) -> tuple[str, JSON]:
+    # Not the generation: that grows with a deletion too.
+    return subject.uid, subject.spec
 
 
 def _secret_names(value: object) -> set[str]:

@@ -89,7 +89,9 @@ class Visit:
         ref = declared.common.connection_ref
         namespace = self.subject.key.namespace
         try:
-            self.opened = await self.engine.connections.session(namespace, ref)
+            self.opened = await self.engine.connections.session(
+                namespace, ref, leaving=self.subject.deleting
+            )
         except DependencyNotReady:
             self.references.waits.add(Waits(*connection_key(namespace, ref)))
             raise

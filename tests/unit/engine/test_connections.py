@@ -1,6 +1,7 @@
 """Connections: who may use them, whose credentials they carry, and when they may go."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -258,3 +259,31 @@ async def test_many_visits_at_once_open_one_session(
     assert world.opened == 1
     assert len({id(one.session) for one in opened}) == 1
     assert isinstance(opened[0].session, ShelfSession)
+
+
+async def test_what_goes_with_its_namespace_goes_at_the_vendor_though_the_secret_went_first(
+    harness: Harness, world: World
+):
+    await harness.make()
+    del harness.cluster.secrets[NAMESPACE, "shelf"]
+    harness.connections.doubt(harness.connection)
+    assert (await verify(harness)).outcome == "DependencyNotReady"
+    assert (await harness.visit()).outcome == "DependencyNotReady"
+    # As the API server does when it marks an object as being deleted.
+    going = replace(connection(harness), deleting=True, generation=2)
+    harness.cluster.subjects[harness.connection] = going
+    harness.cluster.delete(harness.key)
+    assert (await harness.visit()).gone
+    assert not world.things
+
+
+async def test_an_edited_connection_is_not_used_as_it_was_for_want_of_its_secret(
+    harness: Harness, world: World
+):
+    await harness.make()
+    spec = connection(harness).spec
+    harness.cluster.put("Connection", "vendor", {**spec, "interval": "5m"})
+    del harness.cluster.secrets[NAMESPACE, "shelf"]
+    harness.cluster.delete(harness.key)
+    assert (await harness.visit()).outcome == "DependencyNotReady"
+    assert world.things

@@ -422,6 +422,7 @@ class _Lister:
     """A vendor that lists everything, and counts how often."""
 
     taken = 0
+    session: object = None
 
     async def read_all(self) -> AsyncIterator[Observed[Params]]:
         self.taken += 1
