@@ -197,7 +197,12 @@ class _Rollout:
         """The wanted revision is not there."""
         if not self.seen:
             return Add()
-        if (tidied := self._only(self.stable)) is not None:
+        if self.stable is not None and self.stable.phase is Phase.FAILED:
+            # No other is any better: none will ever be ready to get the traffic.
+            tidied = self._idle()
+        else:
+            tidied = self._only(self.stable)
+        if tidied is not None:
             return tidied
         if self.stable is not None and self.stable.phase is Phase.PENDING:
             return Wait(self.stable.message or f"revision {self.stable.name} is starting")
@@ -285,6 +290,12 @@ class _Rollout:
         if left:
             return Remove(left[0].name)
         return Wait(f"revision {others[0].name} is being removed") if others else None
+
+    def _idle(self) -> Remove | None:
+        """One without traffic that is neither wanted nor stable."""
+        left = [one for one in self.others if one is not self.stable and not one.weight]
+        idle = [one for one in left if one.phase is not Phase.DELETING]
+        return Remove(idle[0].name) if idle else None
 
     def _stable(self) -> Seen | None:
         """What served before: as the status knows it, else what gets most of the traffic."""

@@ -260,6 +260,17 @@ async def test_the_first_revision_that_fails_is_told_and_replaced_by_an_edit(
     assert [ship.fields["image"] for ship in ships(sea).values()] == ["two"]
 
 
+@pytest.mark.parametrize("way", [CANARY, BLUE_GREEN])
+async def test_after_several_bad_beginnings_a_good_one_serves(
+    harness: Harness, sea: Sea, way: dict[str, Any]
+):
+    sea.bad |= {"one", "two", "three"}
+    for image in ("one", "two", "three"):
+        assert await edited(harness, way, {"model": {"image": image}}) == "ProviderFailed"
+    assert await edited(harness, way, {"model": {"image": "four"}}) == "Ready"
+    assert [ship.weight for ship in ships(sea).values()] == [100]
+
+
 async def test_what_someone_else_rolls_out_is_only_reported_if_asked(harness: Harness, sea: Sea):
     harness.apply(spec_of(harness, CANARY), driftPolicy="Report")
     await Roller(harness).run()
