@@ -40,6 +40,8 @@ SHOWN_WITHIN: Final = timedelta(minutes=1)
 """How long a vendor may take to show what it has made, before it counts as gone."""
 LONGEST_OUTPUT: Final = 1024
 LONGEST_SUMMARY: Final = 512
+MOST_WRITTEN: Final = 500
+"""Entries of status.written."""
 FEWEST_FOR_A_LIST: Final = 4
 """With fewer objects on a connection, reading each costs less than listing all."""
 
@@ -283,7 +285,16 @@ class Keep:
             "declare another one to run again",
         )
 
+    def _refuse_too_many(self) -> None:
+        """Before anything is written: a status that remembers more would be refused."""
+        if (count := len(fingerprints(self.want, {}))) > MOST_WRITTEN:
+            raise Rejected(
+                f"it has {count} values that are looked up or can never be read back, and no more "
+                f"than {MOST_WRITTEN} can be remembered; divide them among several objects"
+            )
+
     async def _make(self, provider: Provider[Any, Any]) -> Verdict:
+        self._refuse_too_many()
         await self._refuse_foreign_secret()
         noted = self._create_pending
         await self._hold(creating=provider)
@@ -328,6 +339,7 @@ class Keep:
     ) -> Verdict:
         if differences:
             self.declared.refuse(self.want, named=True)
+            self._refuse_too_many()
         if not self.visit.approved(action, observed.id, differences):
             return await self.visit.await_approval()
         await self._hold()

@@ -70,3 +70,22 @@ async def test_a_vendor_that_asks_for_ages_of_patience_is_asked_again_before(
     assert verdict.seconds <= 24 * 3600
     (budget,) = harness.connections.budgets.values()
     assert budget.held_for <= 24 * 3600
+
+
+async def test_more_than_can_be_remembered_is_refused_before_anything_is_written(
+    harness: Harness, world: World
+):
+    def variables(count: int) -> Any:
+        told = [{"name": f"V{n}", "value": {"value": "v"}} for n in range(count)]
+        return {"dimension": 8, "shelf": {"variables": told}}
+
+    harness.apply(variables(501))
+    assert (await harness.visit()).outcome == "SpecRejected"
+    assert "501 values" in harness.ready["message"]
+    assert not world.things
+    harness.apply(variables(500))
+    await harness.converge()
+    fits(harness)
+    harness.apply(variables(501))
+    assert (await harness.visit()).outcome == "SpecRejected"
+    assert len(world.things[NAME].fields["variables"]) == 500
