@@ -291,7 +291,7 @@ class _Rollout:
             return Remove(left[0].name)
         return Wait(f"revision {others[0].name} is being removed") if others else None
 
-    def _idle(self) -> Remove | None:
+    def _idle(self) -> Decision | None:
         """One without traffic that is neither wanted nor stable."""
         left = [one for one in self.others if one is not self.stable and not one.weight]
         idle = [one for one in left if one.phase is not Phase.DELETING]
