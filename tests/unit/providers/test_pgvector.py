@@ -111,7 +111,11 @@ async def phase_of(provider: PgvectorIndex, id: str) -> Phase | None:
     return None if observed is None else observed.phase
 
 
-CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index"
+async def until_building(server: Pgvector, *, goes_on: bool = True) -> None:
+    """On a busy machine a visit may be over before the server has begun."""
+    async with asyncio.timeout(20):
+        while bool(await server.ask("SELECT 1 FROM pg_stat_progress_create_index")) is not goes_on:
+            await asyncio.sleep(0.05)
 
 
 async def until(provider: PgvectorIndex, id: str, wanted: Phase) -> None:
@@ -256,10 +260,8 @@ async def test_an_operator_that_starts_anew_takes_over_the_build(server, provide
 async def test_a_build_that_was_cut_off_is_told_and_begun_anew(server, provider):
     async with unfinished_business(server):
         id = await provider.create(ON_A_TABLE, MARK)
-        # On a busy machine the visit may be over before the server has begun.
-        async with asyncio.timeout(20):
-            while not await server.ask(CUT_OFF):
-                await asyncio.sleep(0.05)
+        await until_building(server)
+        await server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
         await until(provider, id, Phase.FAILED)
         observed = await provider.read(id)
         assert observed is not None
@@ -276,10 +278,9 @@ async def test_a_build_that_was_cut_off_is_told_and_begun_anew(server, provider)
 async def test_a_deletion_ends_the_build(server, provider):
     async with unfinished_business(server):
         id = await provider.create(ON_A_TABLE, MARK)
+        await until_building(server)
         deletion = asyncio.create_task(provider.delete(id))
-        async with asyncio.timeout(20):
-            while await server.ask("SELECT 1 FROM pg_stat_progress_create_index"):
-                await asyncio.sleep(0.05)
+        await until_building(server, goes_on=False)
     await deletion
     assert await provider.read(id) is None
     assert await relations(server) == ["map"]
