@@ -113,8 +113,9 @@ async def phase_of(provider: PgvectorIndex, id: str) -> Phase | None:
 
 async def until_building(server: Pgvector, *, goes_on: bool = True) -> None:
     """On a busy machine a visit may be over before the server has begun."""
+    builds = "SELECT 1 FROM pg_stat_progress_create_index"
     async with asyncio.timeout(20):
-        while bool(await server.ask("SELECT 1 FROM pg_stat_progress_create_index")) is not goes_on:
+        while bool(await server.ask(builds)) is not goes_on:  # noqa: ASYNC110 - only looking tells
             await asyncio.sleep(0.05)
 
 
