@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from auterity.api.annotations import FINALIZER
+from auterity.api.kinds import PRICED
 from auterity.engine.changelog import ChangeRecord
-from auterity.engine.cluster import SubjectGone
+from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.errors import Busy, Conflict
 from auterity.engine.subject import JSON, Key, SecretData, Subject
+from auterity.engine.tally import Tally
 
 NAMESPACE = "team"
 
@@ -28,6 +30,8 @@ class MemoryCluster:
     writes: list[str] = field(default_factory=list)
     clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     uids: int = 0
+    shared: bool = False
+    """Whether there are other replicas."""
 
     def now(self) -> str:
         return self.clock.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -40,7 +44,7 @@ class MemoryCluster:
         key = Key(kind, namespace, name)
         if (old := self.subjects.get(key)) is not None:
             generation = old.generation + (old.spec != spec)
-            self.subjects[key] = replace(
+            self.subjects[key] = _newer(
                 old, spec=copy.deepcopy(spec), generation=generation, **more
             )
             return key
@@ -68,7 +72,7 @@ class MemoryCluster:
         """As `kubectl delete`: gone at once unless our finalizer keeps it."""
         subject = self.subjects[key]
         if subject.kept:
-            self.subjects[key] = replace(subject, deleting=True)
+            self.subjects[key] = _newer(subject, deleting=True)
         else:
             del self.subjects[key]
 
@@ -91,6 +95,12 @@ class MemoryCluster:
             return Key(ref.get("kind", "Connection"), namespace, ref.get("name", "")) == connection
 
         return [k for k, s in self.subjects.items() if uses(s)]
+
+    def tally(self, namespace: str) -> Tally:
+        return Tally(s for kind in PRICED for s in self.select(kind, namespace, {}))
+
+    async def read_all(self, kind: str, namespace: str) -> list[Subject]:
+        return self.select(kind, namespace, {})
 
     async def exists(self, subject: Subject) -> bool:
         found = self.subjects.get(subject.key)
@@ -121,7 +131,7 @@ class MemoryCluster:
         if finalizer is False:
             finalizers = [f for f in finalizers if f != FINALIZER]
         merged = {**newest.annotations, **(annotations or {})}
-        newest = replace(
+        newest = _newer(
             newest,
             finalizers=finalizers,
             annotations={k: v for k, v in merged.items() if v is not None},
@@ -132,9 +142,14 @@ class MemoryCluster:
             self.subjects[subject.key] = newest
         return newest
 
-    async def write_status(self, subject: Subject, status: JSON) -> Subject:
+    async def write_status(
+        self, subject: Subject, status: JSON, *, unchanged: bool = False
+    ) -> Subject:
+        newest = self._newest(subject)
+        if unchanged and newest.resource_version != subject.resource_version:
+            raise ClusterUnavailable("the object has been modified")
         self.writes.append("status")
-        newest = replace(self._newest(subject), status=copy.deepcopy(status))
+        newest = _newer(newest, status=copy.deepcopy(status))
         self.subjects[subject.key] = newest
         return newest
 
@@ -159,6 +174,11 @@ class MemoryCluster:
         if found is None or found.uid != subject.uid:
             raise SubjectGone(str(subject.key))
         return found
+
+
+def _newer(subject: Subject, **changes: Any) -> Subject:
+    version = str(int(subject.resource_version) + 1)
+    return replace(subject, resource_version=version, **changes)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Cost(Model):
     basis: Text
     """Which prices it is reckoned by, or what has no price."""
     generation: int
-    """The generation of the spec that it is about, which is the last one that was not refused."""
+    """The generation of the spec that it is about, which is the last one that was not refused; -1
+    where it is only observed, so that no budget was asked."""
 
 
 class PricedStatus(Status):
@@ -57,6 +58,9 @@ class PricedStatus(Status):
 
     cost: Cost | None = None
     """What it costs by the hour; of what a budget refuses, what it cost before."""
+    asking: Amount | None = None
+    """What it asks the budgets of its namespace for, for a moment, until that is granted or
+    refused. Only there where several replicas may ask at once."""
 
 
 class BudgetSpec(Limit):

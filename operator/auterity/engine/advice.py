@@ -26,7 +26,7 @@ from auterity.api.kinds import CONNECTIONS, KINDS, LOCAL, ROUTE
 from auterity.api.model_route import ModelRouteSpec
 from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
-from auterity.engine.budgets import budgets_of, uses
+from auterity.engine.budgets import budgets_of
 from auterity.engine.cluster import Cluster
 from auterity.engine.connections import connection_key
 from auterity.engine.contract import Connector, Provider
@@ -245,7 +245,8 @@ class Adviser:
             refuses = want.budget.on_exceed is OnExceed.REFUSE
             if words is not None:
                 yield f"spec.budget: it would {words}", refuses and asks_for_more(subject, found)
-        others = [use for use in uses(self._cluster, namespace) if use.key != subject.key]
+        used = self._cluster.tally(namespace).uses
+        others = [use for use in used if use.key != subject.key]
         for name, limit in budgets:
             if (words := excess(found, limit, f"Budget {name!r}", vendor, others)) is not None:
                 yield f"it would {words}", False

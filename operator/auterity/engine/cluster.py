@@ -7,6 +7,7 @@ from auterity.engine.calls import CallObserver
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.contract import SecretStore
 from auterity.engine.subject import JSON, Key, SecretData, Subject
+from auterity.engine.tally import Tally
 
 
 class ClusterUnavailable(Exception):  # noqa: N818 - named by what is the matter
@@ -38,6 +39,16 @@ class Cluster(Protocol):
     def users(self, connection: Key) -> list[Key]:
         """The integrations that use a connection, those being deleted included."""
 
+    def tally(self, namespace: str) -> Tally:
+        """What the integrations of a namespace take of its budgets."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may write what is not known here yet: there are several replicas."""
+
+    async def read_all(self, kind: str, namespace: str) -> list[Subject]:
+        """Every object of a kind, with all that was written before this was asked."""
+
     async def exists(self, subject: Subject) -> bool:
         """Whether this very object is still there: not from memory."""
 
@@ -56,8 +67,13 @@ class Cluster(Protocol):
     ) -> Subject:
         """Add (True) or drop (False) our finalizer and set or remove (None) annotations."""
 
-    async def write_status(self, subject: Subject, status: JSON) -> Subject:
-        """Replace the status."""
+    async def write_status(
+        self, subject: Subject, status: JSON, *, unchanged: bool = False
+    ) -> Subject:
+        """Replace the status; only if the object is still `unchanged`, when that is asked for.
+
+        Raises ClusterUnavailable if it is not.
+        """
 
     async def publish(
         self, subject: Subject, name: str, data: Mapping[str, str], *, exactly: bool = False

@@ -459,6 +459,7 @@ class Keep:
     def _synced(self) -> None:
         """The vendor has what the spec says, but for what is only reported."""
         self.visit.status["syncedGeneration"] = self.visit.generation
+        cost.give_back(self.visit)
         self.visit.use_approval()
 
     async def _pending(self, observed: Observed[Any]) -> Verdict:

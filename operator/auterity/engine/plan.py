@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from auterity.api.annotations import APPROVE, FINALIZER
 from auterity.api.common import Approval
+from auterity.api.kinds import PRICED
 from auterity.engine import declared as declaration
 from auterity.engine import reconcile
 from auterity.engine.calls import Call, Door, reads
@@ -31,6 +32,7 @@ from auterity.engine.measure import NoMeasures
 from auterity.engine.prices import Prices
 from auterity.engine.probe import NoProbes
 from auterity.engine.subject import JSON, Key, SecretData, Subject
+from auterity.engine.tally import Tally
 from auterity.engine.verdict import Verdict
 from auterity.engine.visit import Engine
 
@@ -145,6 +147,16 @@ class DraftCluster:
     def users(self, connection: Key) -> list[Key]:
         return []
 
+    def tally(self, namespace: str) -> Tally:
+        return Tally(s for kind in PRICED for s in self.select(kind, namespace, {}))
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    async def read_all(self, kind: str, namespace: str) -> list[Subject]:
+        return self.select(kind, namespace, {})
+
     async def exists(self, subject: Subject) -> bool:
         return True
 
@@ -173,7 +185,9 @@ class DraftCluster:
             )
         )
 
-    async def write_status(self, subject: Subject, status: JSON) -> Subject:
+    async def write_status(
+        self, subject: Subject, status: JSON, *, unchanged: bool = False
+    ) -> Subject:
         return self._put(replace(self._newest(subject), status=status))
 
     async def publish(

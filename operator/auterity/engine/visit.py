@@ -11,7 +11,7 @@ from auterity.api.annotations import APPROVE, REQUESTED_AT
 from auterity.api.common import Approval, Change, DriftStatus, PlanStatus, Policy, by_alias
 from auterity.api.fields import DESTRUCTIVE, seconds
 from auterity.engine import ownership
-from auterity.engine.budgets import Grants
+from auterity.engine.budgets import Grants, Readings
 from auterity.engine.calls import trail
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.cluster import ChangeLog, Cluster, Observer
@@ -51,6 +51,7 @@ class Engine:
     probes: Probes = field(default_factory=Probes)
     prices: Prices = field(default_factory=Prices)
     grants: Grants = field(default_factory=Grants)
+    readings: Readings = field(default_factory=Readings)
     measures: Measures = field(default_factory=Measures)
 
 
@@ -76,9 +77,13 @@ class Visit:
         """Hash of the plan that a person approved and that is being carried out."""
         self.made: tuple[Provider[Any, Any], str] | None = None
         """What this visit has created, and its id."""
+        self.lowered: JSON | None = None
+        """What it costs once the vendor has what the spec says, if that is less than before."""
         self.remark: str | None = None
         """What every message of this visit ends with."""
         self.status: JSON = dict(subject.status)
+        # Whatever keeps a visit from going so far, what it once asked for is left to others.
+        self.status.pop("asking", None)
         self.owner = ownership.mark(
             engine.cluster.identity, subject.key.namespace, subject.key.name
         )
@@ -226,10 +231,15 @@ class Visit:
         told = DriftStatus(field=_path(difference), want=difference.want, actual=difference.actual)
         return by_alias(told)
 
-    async def save(self) -> None:
-        """Write the draft: what is decided must be known before it is acted upon."""
+    async def save(self, *, unchanged: bool = False) -> None:
+        """Write the draft: what is decided must be known before it is acted upon.
+
+        With `unchanged` only if nobody has written the object since this visit did.
+        """
         if self.status != self.subject.status:
-            self.subject = await self.cluster.write_status(self.subject, dict(self.status))
+            self.subject = await self.cluster.write_status(
+                self.subject, dict(self.status), unchanged=unchanged
+            )
 
     async def settle(  # noqa: PLR0913 - the parts of a condition and of a verdict
         self,

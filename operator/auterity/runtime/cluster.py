@@ -4,7 +4,7 @@ import asyncio
 import base64
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +18,7 @@ from auterity.engine.cluster import ClusterUnavailable, SubjectGone
 from auterity.engine.contract import SecretStore
 from auterity.engine.errors import Busy, Conflict, Unavailable
 from auterity.engine.subject import JSON, Key, SecretData, Subject
+from auterity.engine.tally import Tally
 from auterity.runtime.kube import MERGE_PATCH, Kube, KubeError
 from auterity.runtime.store import Put, Store, trimmed
 
@@ -37,19 +38,24 @@ def collection(kind: str, namespace: str = "") -> str:
 class KubeCluster:
     """Implements `engine.cluster.Cluster`. Every answer of a write goes into the store at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it asks of its owner
         self,
         kube: Kube,
         store: Store,
         identity: str,
         learned: Callable[[Put], None],
         fence: Callable[[], None] = lambda: None,
+        alone: Callable[[], bool] = lambda: True,
+        kinds: Collection[str] = PLURALS.keys(),
     ) -> None:
         self._kube = kube
         self._store = store
         self._learned = learned
         self._fence = fence
-        """Raises Unavailable if another replica may have taken over."""
+        """Raises Fenced if another replica may have taken over."""
+        self._alone = alone
+        self._kinds = kinds
+        """What is served; at other kinds we may not even have the right to look."""
         self.identity = identity
         self._events = _EventLimits()
 
@@ -64,6 +70,25 @@ class KubeCluster:
 
     def users(self, connection: Key) -> list[Key]:
         return self._store.users(connection)
+
+    def tally(self, namespace: str) -> Tally:
+        return self._store.tally(namespace)
+
+    @property
+    def shared(self) -> bool:
+        return not self._alone()
+
+    async def read_all(self, kind: str, namespace: str) -> list[Subject]:
+        if kind not in self._kinds:
+            return []
+        try:
+            found = self._kube.list(collection(kind, namespace))
+            return [trimmed({"kind": kind, **raw}) async for raw in found]
+        except KubeError as error:
+            if error.status == 404:  # noqa: PLR2004 - HTTP
+                # The kind has no CRD here.
+                return []
+            raise ClusterUnavailable(error.message) from None
 
     async def exists(self, subject: Subject) -> bool:
         """Ask the API server whether this very object is still there."""
@@ -107,14 +132,17 @@ class KubeCluster:
         newest = self._learn(raw)
         return await self.patch_metadata(newest, finalizer=finalizer, annotations=annotations)
 
-    async def write_status(self, subject: Subject, status: JSON) -> Subject:
+    async def write_status(
+        self, subject: Subject, status: JSON, *, unchanged: bool = False
+    ) -> Subject:
         patch = difference(subject.status, status)
         if not patch:
             return subject
+        meta = {"uid": subject.uid}
+        if unchanged:
+            meta["resourceVersion"] = subject.resource_version
         try:
-            return await self._patch(
-                subject, {"metadata": {"uid": subject.uid}, "status": patch}, "/status"
-            )
+            return await self._patch(subject, {"metadata": meta, "status": patch}, "/status")
         except KubeError as error:
             await self._newest(subject)
             raise ClusterUnavailable(f"status was refused: {error.message}") from error

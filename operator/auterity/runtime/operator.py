@@ -4,14 +4,15 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
 from auterity import __version__
-from auterity.api.kinds import BUDGET, CONNECTIONS, LOCAL, PLURALS, ROUTE
+from auterity.api.kinds import BUDGET, CONNECTIONS, LOCAL, PLURALS, PRICED, ROUTE
 from auterity.engine import reconcile
 from auterity.engine.budgets import Budgeting
 from auterity.engine.calls import CallObserver, Door
@@ -43,6 +44,8 @@ REMEMBERED: Final = 10_000
 """Objects that are no more and still remembered."""
 REFUSALS: Final = 5
 """How often the API server must refuse a kind, a second apart, before it is taken at its word."""
+GATHERED_FOR: Final = 1.0
+"""Seconds between two visits of a Budget while what it is about changes all the time."""
 ROOM_UNKNOWN: Final = 16
 """Visits in hand for a connection that was not opened yet."""
 
@@ -106,6 +109,8 @@ class Operator:
         """How much has ever stood there."""
         self._begun: dict[Key, int] = {}
         """Visits in hand, the first one first, and how much had been told when they began."""
+        self._gathered: dict[Hashable, bool] = {}
+        """What was just acted upon, and whether it was asked for once more since."""
         self._passed_over: set[Key] = set()
         """Asked for while the replicas did not agree, when they seemed to be another's."""
 
@@ -127,7 +132,13 @@ class Operator:
             tells={SERVES: json.dumps(self._serves), RELEASE: __version__},
         )
         cluster = self.cluster = KubeCluster(
-            self._kube, self.store, identity, self._learned, self.members.fence
+            self._kube,
+            self.store,
+            identity,
+            self._learned,
+            self.members.fence,
+            lambda: self.members.alone,
+            self.kinds,
         )
         self.connections = Connections(
             cluster,
@@ -262,10 +273,14 @@ class Operator:
     async def _drained(self) -> None:
         """Wait until nothing is visited here that falls to another replica.
 
-        All replicas wait for this. So a visit that takes too long is broken off, as at a stop.
+        All replicas wait for this. So a visit that takes too long is broken off, as at a stop. Nor
+        may anything be granted meanwhile by what is known here: the others grant things, too, then.
         """
         late = monotonic() + self.options.grace
-        while left := [key for key in self.schedule.in_hand() if self._falls_to_another(key)]:
+        while True:
+            left = [key for key in self.schedule.in_hand() if self._falls_to_another(key)]
+            if not left and not self.engine.grants:
+                return
             if monotonic() > late:
                 self.schedule.cancel(left)
                 late = float("inf")
@@ -394,7 +409,7 @@ class Operator:
         told = self._news_told - self._begun[key] if waits else 0
         news = islice(reversed(self._news), told)
         if any(wait.woken_by(*one) for one in news for wait in waits):
-            self._ask(key)
+            self._ask_waiting(key)
 
     def _forget_news(self) -> None:
         """What no visit in hand can have missed."""
@@ -408,6 +423,13 @@ class Operator:
             self._news.append((key, labels))
             self._news_told += 1
         for waiter in self.store.waiting(key, labels):
+            self._ask_waiting(waiter)
+
+    def _ask_waiting(self, waiter: Key) -> None:
+        if waiter.kind == BUDGET:
+            # Whatever changes in its namespace concerns it.
+            self._gather(waiter, partial(self._ask, waiter))
+        else:
             self._ask(waiter)
 
     async def _look(self, subject: Subject, *, urgent: bool) -> Verdict:
@@ -475,9 +497,11 @@ class Operator:
         self._wake(put.subject, put.change)
 
     def _wake(self, subject: Subject, change: Change) -> None:
-        if not change:
-            return
         key = subject.key
+        if Change.ROOM in change or (Change.GONE in change and key.kind in PRICED):
+            self._gather(key.namespace, partial(self._tell_of_room, key.namespace))
+        if not change & ~Change.ROOM:
+            return
         self._wake_waiting(key, subject.labels)
         if key.kind in CONNECTIONS:
             self._wake_users(key, all_of_them=Change.EDIT in change)
@@ -485,6 +509,23 @@ class Operator:
             connection = self.store.find(connection_of(subject))
             if connection is not None and connection.deleting:
                 self._ask(connection.key)
+
+    def _gather(self, name: Hashable, act: Callable[[], None]) -> None:
+        """Of many calls of the same name at once, act for the first and once for the rest."""
+        if name in self._gathered:
+            self._gathered[name] = True
+            return
+        self._gathered[name] = False
+        act()
+        asyncio.get_running_loop().call_later(GATHERED_FOR, self._gather_rest, name, act)
+
+    def _gather_rest(self, name: Hashable, act: Callable[[], None]) -> None:
+        if self._gathered.pop(name) and not self.stopping:
+            self._gather(name, act)
+
+    def _tell_of_room(self, namespace: str) -> None:
+        """Something takes less of the budgets of a namespace: what waits for room looks again."""
+        self._wake_waiting(Key(BUDGET, namespace, ""), {})
 
     def _wake_users(self, connection: Key, *, all_of_them: bool) -> None:
         for user in self.store.users(connection):

@@ -133,6 +133,11 @@ class Members:
         """Whether this member may begin visits: it is sure, and all agree on who is there."""
         return self._agreed and self.sure
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other member can have acted since this one last learnt what there is."""
+        return self._agreed and self._seen.keys() <= {self.name}
+
     def mine(self, uid: str) -> bool:
         """Whether an object falls to this member."""
         return owner(uid, self._live) == self.name

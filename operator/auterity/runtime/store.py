@@ -7,9 +7,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from auterity.api import GROUP
 from auterity.api.annotations import APPROVE, FORGET, REQUESTED_AT
-from auterity.api.kinds import CONNECTIONS, KINDS
+from auterity.api.kinds import BUDGET, CONNECTIONS, KINDS, PRICED
 from auterity.engine.connections import connection_named
 from auterity.engine.subject import Key, Subject
+from auterity.engine.tally import Tally
 from auterity.engine.verdict import Waits
 
 Name = TypeVar("Name", bound=Hashable)
@@ -25,6 +26,8 @@ class Change(Flag):
     """Its spec, a request by annotation, or its deletion."""
     STATE = auto()
     """Whether it is ready, its outputs or its cost: what others wait for."""
+    ROOM = auto()
+    """It takes less of the budgets of its namespace."""
     GONE = auto()
 
 
@@ -70,6 +73,7 @@ class Store:
         self._users: _Groups[Key] = _Groups()
         self._waits: dict[Key, frozenset[Waits]] = {}
         self._waiting: _Groups[tuple[str, str]] = _Groups()
+        self._tallies: dict[str, Tally] = {}
 
     def __iter__(self) -> Iterator[Subject]:
         return iter(list(self._subjects.values()))
@@ -86,6 +90,10 @@ class Store:
         found = (self._subjects[key] for key in self._of_kind.of((kind, namespace)))
         matching = (s for s in found if labels.items() <= s.labels.items())
         return sorted(matching, key=lambda s: s.key)
+
+    def tally(self, namespace: str) -> Tally:
+        """What the integrations of a namespace take of its budgets."""
+        return self._tallies.get(namespace) or Tally()
 
     def users(self, connection: Key) -> list[Key]:
         """The integrations that refer to a connection."""
@@ -112,6 +120,8 @@ class Store:
                 new.spec = old.spec
         change = _difference(old, new)
         self._subjects[new.key] = new
+        if new.key.kind in PRICED and self._reckon(new):
+            change |= Change.ROOM
         if Change.NEW in change:
             self._of_kind.add((new.key.kind, new.key.namespace), new.key)
         if Change.NEW in change or Change.EDIT in change:
@@ -126,6 +136,10 @@ class Store:
         del self._subjects[key]
         self._of_kind.discard((key.kind, key.namespace), key)
         self._users.discard(connection_of(old), key)
+        if (tally := self._tallies.get(key.namespace)) is not None:
+            tally.drop(key)
+            if not tally:
+                del self._tallies[key.namespace]
         self.wait(key, frozenset())
         self._waits.pop(key, None)
         return old
@@ -151,6 +165,13 @@ class Store:
             for waiter in self._waiting.of((key.kind, key.namespace))
             if any(wait.woken_by(key, labels) for wait in self._waits[waiter])
         ]
+
+    def _reckon(self, new: Subject) -> bool:
+        """Add up what it takes; whether that is less than before."""
+        tally = self._tallies.setdefault(new.key.namespace, Tally())
+        before = tally.of(new.key).taken
+        tally.put(new)
+        return tally.of(new.key).taken < before
 
     def _link(self, old: Subject | None, new: Subject) -> None:
         if new.key.kind not in KINDS:
@@ -205,8 +226,8 @@ def _difference(old: Subject | None, new: Subject) -> Change:
     if old.ready != new.ready or told_more or old.labels != new.labels:
         change |= Change.STATE
     # Why something is not ready is repeated by what waits for it; of what is no integration, in its
-    # words, which say what has changed.
-    told = _reason if new.key.kind in KINDS else _told
+    # words, which say what has changed. Of a budget they say what is used: for room it is waited.
+    told = _reason if new.key.kind in (*KINDS, BUDGET) else _told
     if told(old) != told(new):
         change |= Change.STATE
     return change

@@ -15,14 +15,16 @@ from auterity.cli.output import Table
 from auterity.cli.plan import _parts, exit_code
 from auterity.engine import reconcile
 from auterity.engine.advice import Adviser
-from auterity.engine.budgets import Budgeting, Use, dearest, money
+from auterity.engine.budgets import Budgeting, dearest, money
 from auterity.engine.cluster import ClusterUnavailable
 from auterity.engine.contract import Billed, Observed, Phase, Provider
-from auterity.engine.cost import Estimate, estimate, excess
+from auterity.engine.cost import STANDS_BACK, Estimate, estimate, excess
 from auterity.engine.declared import connectors
+from auterity.engine.errors import Unavailable
 from auterity.engine.plan import Action, DraftCluster, Planner
 from auterity.engine.prices import PriceList, Prices
 from auterity.engine.subject import JSON, Key, Subject
+from auterity.engine.tally import Use
 from auterity.engine.verdict import Verdict, Waits
 from auterity.engine.visit import Engine
 from tests.conformance.cluster import NAMESPACE
@@ -357,8 +359,8 @@ async def test_the_second_is_refused_and_made_once_the_first_is_gone(town: Town)
     verdict = await town.visit("b")
     assert verdict.outcome == "OverBudget"
     assert town.said("b") == (
-        "it would cost up to 0.20 USD an hour, and Budget 'all' allows 0.30, of which 0.20 is used "
-        "by ModelDeployment a (0.20): it is not made"
+        "it would cost up to 0.20 USD an hour, and Budget 'all' allows 0.30, of which too much is "
+        "used: it is not made"
     )
     assert Waits(BUDGET, NAMESPACE) in verdict.waits
     assert set(town.world.things) == {"a"}
@@ -395,7 +397,7 @@ async def test_a_grant_that_cannot_be_written_is_none(town: Town, monkeypatch):
     town.declare("b", 2)
     write = town.cluster.write_status
 
-    async def down(subject: Subject, status: JSON) -> Subject:
+    async def down(subject: Subject, status: JSON, **_: bool) -> Subject:
         raise ClusterUnavailable("the API server is down")
 
     monkeypatch.setattr(town.cluster, "write_status", down)
@@ -426,6 +428,66 @@ async def test_an_object_that_asks_for_less_is_never_refused(town: Town):
     assert await town.settle("a") == "Ready"
     assert town.cost("a")["most"] == 0.3
     assert "Budget 'all' allows 0.20" in town.said("a")
+
+
+async def test_what_costs_less_is_given_back_only_once_the_vendor_has_less(town: Town):
+    town.budget(0.4)
+    town.declare("a", 4)
+    await town.settle("a")
+    town.declare("a", 1)
+    town.declare("b", 3)
+    town.world.trouble["update"] = [Unavailable("the shelf is closed")]
+    assert await town.settle("a") == "ProviderUnavailable"
+    assert town.cost("a")["most"] == 0.4, "four of them stand there"
+    assert await town.settle("b") == "OverBudget"
+    town.harness.forgive()
+    assert await town.settle("a") == "Ready"
+    assert (town.cost("a")["most"], town.cost("a")["generation"]) == (0.1, 2)
+    assert await town.settle("b") == "Ready"
+
+
+async def test_what_was_only_observed_asks_when_it_is_to_be_managed(town: Town):
+    town.budget(0.3)
+    town.declare("a", 2)
+    await town.settle("a")
+    for there in (False, True):
+        if there:
+            town.world.things["b"] = Thing("b", {"hardware": "small"})
+        town.declare("b", 2, policy="Observe")
+        assert await town.settle("b") == ("Observed" if there else "NotFound")
+        town.declare("b", 2, policy="Adopt")
+        assert await town.settle("b") == "OverBudget"
+    town.budget(0.4)
+    assert await town.settle("b") == "Adopting"
+    assert await town.settle("b") == "Ready"
+
+
+async def test_a_refusal_says_the_same_whoever_else_takes_more(town: Town):
+    town.budget(0.4)
+    town.declare("a", 2)
+    town.declare("b", 3)
+    await town.settle("a")
+    first = await town.visit("b")
+    assert first.seconds == STANDS_BACK, "what changed since it looked has woken nobody"
+    second = await town.visit("b")
+    assert second.seconds > STANDS_BACK
+    town.declare("c", 1)
+    await town.settle("c")
+    town.cluster.writes.clear()
+    await town.visit("b")
+    assert town.cluster.writes == []
+
+
+async def test_what_is_only_being_granted_to_another_is_looked_at_again_soon(town: Town):
+    town.budget(0.3)
+    town.declare("a", 2)
+    town.declare("b", 2)
+    with town.engine.grants.held(town.of("a").key, 0.2):
+        await town.visit("b")
+        verdict = await town.visit("b")
+    assert (verdict.outcome, verdict.seconds) == ("OverBudget", STANDS_BACK)
+    assert await town.settle("b") == "Ready"
+    assert not town.engine.grants
 
 
 async def test_a_price_that_rises_stops_nothing_that_runs(town: Town):
@@ -482,7 +544,8 @@ async def test_a_budget_tells_what_is_used_and_writes_only_what_is_new(town: Tow
     await town.reckon()
     assert town.of("all", BUDGET).status["unpriced"] == ["ModelDeployment b"]
     assert town.said("all", BUDGET) == (
-        "Up to 0.30 of 1.00 USD an hour is used; no price is known for 1: see status.unpriced"
+        "Up to 0.30 of 1.00 USD an hour is used, by ModelDeployment a (0.30); no price is known "
+        "for 1: see status.unpriced"
     )
     town.cluster.writes.clear()
     await town.reckon()

@@ -124,6 +124,46 @@ async def test_a_successor_of_the_same_name_is_never_written_to(
         await cluster.write_status(subject, {"observedGeneration": 2})
 
 
+async def test_a_status_is_written_only_over_what_is_known_if_that_is_asked_for(
+    server: ApiServer, cluster: KubeCluster, subject: Subject
+):
+    server.refuses(409, 'cannot be fulfilled on "fluid": the object has been modified; try again')
+    with pytest.raises(ClusterUnavailable, match="has been modified"):
+        await cluster.write_status(subject, {"observedGeneration": 2}, unchanged=True)
+    assert server.bodies == [
+        {
+            "metadata": {"uid": "uid-1", "resourceVersion": "1"},
+            "status": {"observedGeneration": 2},
+        }
+    ]
+
+
+async def test_all_of_a_kind_are_read_from_the_server_and_not_from_memory(
+    server: ApiServer, cluster: KubeCluster
+):
+    made = raw(4)
+    del made["kind"]
+    server.says({"items": [made], "metadata": {}})
+    (found,) = await cluster.read_all("VectorIndex", "team")
+    assert (found.key.kind, found.resource_version) == ("VectorIndex", "4")
+    method, path = server.requests[0]
+    assert (method, path.partition("?")[0]) == ("GET", WHERE.rpartition("/")[0])
+    assert "resourceVersion" not in path, "a version would allow the server to answer old news"
+    server.answers.clear()
+    server.refuses(404, "no such kind")
+    assert await cluster.read_all("VectorIndex", "team") == []
+    server.answers.clear()
+    server.refuses(403, "forbidden")
+    with pytest.raises(ClusterUnavailable, match="forbidden"):
+        await cluster.read_all("VectorIndex", "team")
+
+
+async def test_kinds_that_are_left_alone_are_not_even_looked_at(server: ApiServer, kube: Kube):
+    cluster = KubeCluster(kube, Store(), "here", lambda _: None, kinds=["VectorIndex"])
+    assert await cluster.read_all("TuningJob", "team") == []
+    assert server.requests == []
+
+
 async def test_a_status_that_says_the_same_is_not_written(
     server: ApiServer, cluster: KubeCluster, subject: Subject
 ):

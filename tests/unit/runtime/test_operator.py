@@ -5,17 +5,20 @@ import base64
 import copy
 import itertools
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from datetime import date
 from typing import Any
 
 import pytest
 
 from auterity.api.kinds import PLURALS
+from auterity.engine.prices import PriceList
 from auterity.engine.subject import Key
 from auterity.runtime.kube import KubeError
 from auterity.runtime.metrics import Metrics
 from auterity.runtime.operator import Operator, Options
 from tests.unit.engine.fleet import FleetDeployment
 from tests.unit.engine.shelf import TOKEN, Shelf, ShelfIndex, World
+from tests.unit.engine.test_cost import Models, ShelfModel
 
 DOCS = Key("VectorIndex", "team", "docs")
 KINDS = {plural: kind for kind, plural in PLURALS.items()}
@@ -354,6 +357,95 @@ async def test_a_route_is_visited_counted_and_told_without_a_vendor(api: Api):
         assert metrics.registry.get_sample_value("auterity_visits_total", labels) == 1
     finally:
         await found.stop()
+
+
+@pytest.fixture
+async def priced(api: Api, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Operator]:
+    """An operator of models that cost 0.1 for each replica, which waits for little."""
+    monkeypatch.setattr("auterity.runtime.operator.GATHERED_FOR", 0.1)
+    monkeypatch.setattr("auterity.engine.cost.STANDS_BACK", 0.05)
+    prices = PriceList(vendor="shelf", as_of=date(2026, 11, 9), source="x", items={"small": 0.1})
+    providers = {("ModelDeployment", "shelf"): ShelfModel}
+    options = Options(prices=(prices,))
+    found = Operator(api, providers, Metrics(), options)  # type: ignore[arg-type]  # in memory
+    api.tell = found.observe
+    await found.start("testcluster")
+    yield found
+    await found.stop()
+
+
+def _model(api: Api, name: str, replicas: int) -> str:
+    scaling = {"min": 1, "max": replicas}
+    common = {"connectionRef": {"name": "account"}, "deletionPolicy": "Delete"}
+    api.apply(f"{ROOT}/modeldeployments/{name}", {**common, **Models.spec, "scaling": scaling})
+    return f"{ROOT}/modeldeployments/{name}"
+
+
+def _reason(api: Api, at: str) -> str:
+    return next(
+        c["reason"] for c in api.objects[at]["status"]["conditions"] if c["type"] == "Ready"
+    )
+
+
+async def _rest_for_a_while(operator: Operator) -> None:
+    for _ in range(5):
+        await rest(operator)
+        await asyncio.sleep(0.06)
+
+
+def _visits(operator: Operator, kind: str) -> float:
+    families = operator._metrics.registry.collect()
+    samples = [s for f in families for s in f.samples if s.name == "auterity_visits_total"]
+    return sum(s.value for s in samples if s.labels["kind"] == kind)
+
+
+async def test_a_budget_is_visited_once_for_many_changes(priced: Operator, api: Api):
+    api.apply(f"{ROOT}/budgets/all", {"hourly": 3})
+    await _rest_for_a_while(priced)
+    before = _visits(priced, "Budget")
+    for number in range(30):
+        _model(api, f"m{number}", 1)
+    await _rest_for_a_while(priced)
+    assert api.objects[f"{ROOT}/budgets/all"]["status"]["most"] == 3.0
+    assert _visits(priced, "Budget") - before <= 5
+
+
+async def test_what_waits_for_room_is_woken_by_room_and_by_nothing_else(priced: Operator, api: Api):
+    api.apply(f"{ROOT}/budgets/all", {"hourly": 0.4})
+    first = _model(api, "a", 2)
+    await _rest_for_a_while(priced)
+    waits = _model(api, "b", 3)
+    await _rest_for_a_while(priced)
+    assert (_reason(api, first), _reason(api, waits)) == ("Ready", "OverBudget")
+    third = _model(api, "c", 1)
+    await rest(priced)
+    assert _reason(api, third) == "Ready"
+    before = _visits(priced, "ModelDeployment")
+    await _rest_for_a_while(priced)
+    assert api.objects[f"{ROOT}/budgets/all"]["status"]["most"] == 0.3
+    assert _visits(priced, "ModelDeployment") == before
+    _model(api, "a", 1)
+    await _rest_for_a_while(priced)
+    assert _reason(api, waits) == "OverBudget"
+    api.delete(first)
+    await _rest_for_a_while(priced)
+    assert _reason(api, waits) == "Ready"
+    assert api.objects[f"{ROOT}/budgets/all"]["status"]["most"] == 0.4
+    for at in (waits, third):
+        api.delete(at)
+    await _rest_for_a_while(priced)
+    assert len(priced.store.tally("team")) == 0
+    assert priced.store._tallies == {}
+
+
+async def test_others_are_let_in_only_when_nothing_is_being_granted(priced: Operator):
+    drained = asyncio.create_task(priced._drained())
+    await asyncio.wait_for(drained, 1)
+    with priced.engine.grants.held(Key("ModelDeployment", "team", "a"), 0.5):
+        drained = asyncio.create_task(priced._drained())
+        await asyncio.sleep(0.12)
+        assert not drained.done()
+    await asyncio.wait_for(drained, 1)
 
 
 @pytest.mark.parametrize("kind", ["ModelRoute", "ModelDeployment"])

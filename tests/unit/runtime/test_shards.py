@@ -170,6 +170,28 @@ async def test_a_member_that_leaves_is_replaced_at_once() -> None:
     assert not gone.acts_on()
 
 
+async def test_a_member_is_alone_until_it_sees_another_and_once_that_is_long_gone() -> None:
+    leases = Leases()
+    old = Member(leases, "a")
+    assert not old.it.alone, "it does not know yet"
+    await _join(old)
+    assert old.it.alone
+    new = Member(leases, "b")
+    await new.tick()
+    assert old.it.alone
+    await old.tick()
+    assert not old.it.alone
+    await _join(old, new)
+    assert not old.it.alone
+    assert not new.it.alone
+    while new.it.name in leases.held:
+        assert not old.it.alone, "it may only be paused"
+        old.time += RENEW
+        await old.tick()
+    await old.tick()
+    assert old.it.alone
+
+
 async def test_a_member_that_was_paused_acts_no_more_and_makes_no_call() -> None:
     leases = Leases()
     other, paused = Member(leases, "a"), Member(leases, "b")
@@ -245,7 +267,10 @@ class World:
 
     def acting(self) -> list[set[str]]:
         """A paused member does not act: what it finds when it wakes up is what counts."""
-        return [m.acts_on() for n, m in self.members.items() if n not in self.paused]
+        return [member.acts_on() for member in self.present()]
+
+    def present(self) -> list[Member]:
+        return [m for n, m in self.members.items() if n not in self.paused]
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -255,6 +280,8 @@ async def test_whatever_happens_no_object_is_two_members_at_once(seed: int) -> N
         await world.step()
         acting = world.acting()
         assert sum(map(len, acting)) == len(set().union(*acting))
+        if any(member.it.alone and member.it.acting for member in world.present()):
+            assert sum(map(bool, acting)) == 1, "one acts as if there was no other"
     world.leases.away.clear()
     world.paused.clear()
     for _ in range(12):
