@@ -368,6 +368,7 @@ SECONDS = {
     "test_chaos.py": 30,
     "test_chart.py": 38,
     "test_cli.py": 55,
+    "test_cost.py": 75,
     "test_fairness.py": 55,
     "test_moving.py": 17,
     "test_replicas.py": 80,

@@ -78,6 +78,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.deployments: dict[str, JSON] = {}
+        self.peak = 0
         self.status = 200
         self.heard = False
         self._history: list[JSON] = []
@@ -106,6 +107,10 @@ class Fleet:
     def names(self) -> list[str]:
         """Every model that there is."""
         return sorted(self.deployments)
+
+    def most(self) -> int:
+        """How many models there were at once, at most."""
+        return self.peak
 
     def serves(self, id: str) -> list[JSON]:
         """The revisions of a model, as they are."""
@@ -158,6 +163,7 @@ class Fleet:
             return _answer(409, "it exists")
         told = {"url": f"https://{id}.fleet.example", "apiKey": secrets.token_hex(8)}
         self.deployments[id] = {**body, **told, "revisions": {}}
+        self.peak = max(self.peak, len(self.deployments))
         self._note(id, "create")
         return web.json_response(self._told(self.deployments[id]), status=201)
 

@@ -1,11 +1,14 @@
 """Budgets hold: nothing is made that would cost more, whoever asks at once and whoever dies."""
 
+import random
+import time
 from typing import Any
 
-from e2e.api import JSON
+from e2e.api import JSON, Witness
 from e2e.kstatus import Kstatus, kstatus
 from e2e.operator_process import OperatorProcess
 from e2e.person import Person
+from e2e.replicas import Start, agree
 from e2e.team import Team
 from e2e.vendors import Account, Vendors
 
@@ -62,8 +65,11 @@ def test_the_second_waits_and_is_made_by_itself_once_the_first_is_gone(
     team.create("second", _spec(2), DEPLOYMENT)
     told = team.until_reason("second", "OverBudget", DEPLOYMENT)
     assert told == (
-        "it would cost up to 0.50 USD an hour, and Budget 'all' allows 0.80, of which 0.50 is used "
-        "by ModelDeployment first (0.50): it is not made"
+        "it would cost up to 0.50 USD an hour, and Budget 'all' allows 0.80, of which too much is "
+        "used: it is not made"
+    )
+    assert team.ready("all", BUDGET)["message"] == (
+        "Up to 0.50 of 0.80 USD an hour is used, by ModelDeployment first (0.50)"
     )
     assert kstatus(team.find("second", DEPLOYMENT)) is Kstatus.FAILED
     assert account.ask("names") == ["first"]
@@ -156,3 +162,94 @@ def test_a_budget_that_comes_later_stops_nothing_and_says_so(
     team.create("odd", {**_spec(1), "hardware": "kite"}, DEPLOYMENT)
     told = team.until_reason("odd", "OverBudget", DEPLOYMENT)
     assert "no price is known for kite at fleet" in told
+
+
+RIVALS = 8
+
+
+def test_replicas_that_race_for_the_last_room_never_both_get_it(
+    vendors: Vendors, new_team, start: Start, witness: Witness, figure
+):
+    """Whenever there is room, all that wait for it are woken at once, at both replicas."""
+    replicas = [start(), start()]
+    agree(*replicas)
+    team = new_team()
+    account = _harbour(team, vendors)
+    team.create("all", {"hourly": 0.25}, BUDGET)
+    team.until_ready("all", BUDGET)
+    names = [f"rival-{number}" for number in range(RIVALS)]
+    for name in names:
+        team.create(name, _spec(1, interval="10m"), DEPLOYMENT)
+    chance, begun = random.Random(1), time.monotonic()
+    rounds = 0
+    for mishap in [None] * 12 + ["kill", "pause", None, None]:
+        winner = _winner(team, names)
+        assert account.ask("names") == [winner]
+        assert _over(team, names) == [name for name in names if name != winner]
+        team.delete(winner, DEPLOYMENT)
+        if mishap is not None:
+            time.sleep(chance.uniform(0, 0.1))
+            replicas = _mishap(mishap, replicas, start)
+        team.until_gone(winner, DEPLOYMENT)
+        team.create(winner, _spec(1, interval="10m"), DEPLOYMENT)
+        rounds += 1
+    took = time.monotonic() - begun
+    assert account.ask("most") == 1
+    dearest, at_once = _replayed(witness, team)
+    assert dearest == 0.25
+    assert at_once > 0, "no two have asked at once: this proves nothing"
+    figure(
+        f"{RIVALS} on 2 replicas for the room of one, {rounds} times in {took:.0f} s, one killed "
+        f"and one paused: never more than one made; {at_once} times several asked at once"
+    )
+
+
+def _winner(team: Team, names: list[str]) -> str:
+    """The one that got the room, once there is one."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if ready := [n for n in names if _reason(team.find(n, DEPLOYMENT)) == "Ready"]:
+            assert len(ready) == 1
+            return ready[0]
+        time.sleep(0.05)
+    raise AssertionError("nobody gets the room")
+
+
+def _mishap(kind: str, replicas: list[OperatorProcess], start: Start) -> list[OperatorProcess]:
+    left, lost = replicas
+    if kind == "kill":
+        lost.kill()
+        other = start()
+        agree(left, other)
+        return [left, other]
+    lost.pause()
+    time.sleep(10)
+    lost.resume()
+    agree(left, lost)
+    return replicas
+
+
+def _replayed(witness: Witness, team: Team) -> tuple[float, int]:
+    """The most that was ever granted at once, and how often one asked while another did."""
+    versions = [
+        found
+        for told in list(witness.versions.values())
+        for found in told
+        if (found["kind"], found["metadata"]["namespace"]) == (DEPLOYMENT, team.namespace)
+    ]
+    versions.sort(key=lambda found: int(found["metadata"]["resourceVersion"]))
+    granted: dict[str, float] = {}
+    asking: set[str] = set()
+    dearest, at_once = 0.0, 0
+    for found in versions:
+        uid, status = found["metadata"]["uid"], found.get("status", {})
+        granted.pop(uid, None)
+        if found["watched"] != "DELETED":
+            granted[uid] = (status.get("cost") or {}).get("most") or 0.0
+        if "asking" not in status or found["watched"] == "DELETED":
+            asking.discard(uid)
+        elif uid not in asking:
+            asking.add(uid)
+            at_once += len(asking) > 1
+        dearest = max(dearest, sum(granted.values()))
+    return dearest, at_once
