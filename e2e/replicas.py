@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 
 from e2e.operator_process import OperatorProcess
+from e2e.team import PATIENCE
 
 Start = Callable[..., OperatorProcess]
 """Starts a replica: the fixture `start`."""
 
 
-def agree(*replicas: OperatorProcess, seconds: float = 30) -> float:
+def agree(*replicas: OperatorProcess, seconds: float = PATIENCE) -> float:
     """Wait until all these and no others share the objects; how long it took."""
     begun = time.monotonic()
     for each in replicas:

@@ -15,6 +15,11 @@ from e2e.api import JSON, Api, Witness
 from e2e.kstatus import Kstatus, kstatus
 from e2e.vendors import Account
 
+PATIENCE = 60.0
+"""Seconds until what should come by itself is given up: so many that a slow machine has them, too.
+
+What is to be quick is asserted by the test that asks for it.
+"""
 SPEC: dict[str, JSON] = {
     "example": {"replicas": 1, "tags": {"team": "a"}},
     "numbered": {"note": {"value": "first"}},
@@ -98,7 +103,7 @@ class Team:
         name: str,
         true: Callable[[Any], object],
         kind: str = "VectorIndex",
-        seconds: float = 30,
+        seconds: float = PATIENCE,
     ) -> JSON | None:
         """Wait until something is true of an object (None: it is gone)."""
         deadline = time.monotonic() + seconds
@@ -114,13 +119,13 @@ class Team:
             time.sleep(0.05)
         raise AssertionError(f"{kind} {name} after {seconds} s: {found and found.get('status')}")
 
-    def until_ready(self, name: str, kind: str = "VectorIndex", seconds: float = 30) -> JSON:
+    def until_ready(self, name: str, kind: str = "VectorIndex", seconds: float = PATIENCE) -> JSON:
         """Wait until the object is Current, as GitOps tools see it."""
         found = self.until(name, lambda o: kstatus(o) is Kstatus.CURRENT, kind, seconds)
         assert found is not None
         return found
 
-    def until_gone(self, name: str, kind: str = "VectorIndex", seconds: float = 30) -> None:
+    def until_gone(self, name: str, kind: str = "VectorIndex", seconds: float = PATIENCE) -> None:
         self.until(name, lambda o: o is None, kind, seconds)
 
     def until_reason(
@@ -161,13 +166,17 @@ class Team:
 
     def apply(self, name: str, spec: JSON, kind: str = "VectorIndex") -> str:
         """`kubectl apply`; what it prints. Raises KubectlError with what a user reads."""
-        document = {
+        document = self.document(name, spec, kind)
+        return self.api.kubectl("apply", "-f", "-", input=yaml.safe_dump(document))
+
+    def document(self, name: str, spec: JSON, kind: str = "VectorIndex") -> JSON:
+        """A manifest."""
+        return {
             "apiVersion": API_VERSION,
             "kind": kind,
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": spec,
         }
-        return self.api.kubectl("apply", "-f", "-", input=yaml.safe_dump(document))
 
 
 def _condition(found: JSON | None, type_: str = "Ready") -> JSON:

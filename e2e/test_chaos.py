@@ -13,7 +13,7 @@ from e2e.api import JSON
 from e2e.database import Database
 from e2e.kstatus import Kstatus, kstatus
 from e2e.operator_process import OperatorProcess
-from e2e.team import Team
+from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 from tools.servers.postgres import Postgres
 
@@ -151,7 +151,7 @@ def _live_through(
     return kills
 
 
-def _until_settled(declared: _Declared, seconds: float = 60) -> None:
+def _until_settled(declared: _Declared, seconds: float = 2 * PATIENCE) -> None:
     """Wait until every object is as declared, and the vendor has nothing else."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -13,7 +13,7 @@ import yaml
 from e2e.api import JSON, Api, Witness
 from e2e.database import Database
 from e2e.kubelet import Kubelet, Running
-from e2e.team import Team
+from e2e.team import PATIENCE, Team
 from tools import cache, helm, nodes
 from tools.controlplane import Controlplane, Kubectl
 from tools.controlplane import build as build_controlplane
@@ -22,6 +22,7 @@ from tools.nodes import Nodes
 
 NAMESPACE = "auterity-system"
 RELEASE = "auterity"
+WITHIN = "--timeout=180s"
 # The first run on a machine builds kwok and the scheduler.
 pytestmark = pytest.mark.timeout(1800)
 
@@ -42,7 +43,7 @@ class Helm:
             [self.program, *args, f"--namespace={NAMESPACE}", f"--kubeconfig={self.kubeconfig}"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
             env={**os.environ, **homes},
         )
@@ -59,7 +60,7 @@ class Helm:
         return self._apply("upgrade", RELEASE, "--reset-then-reuse-values", **values)
 
     def _apply(self, verb: str, name: str, *args: str, **values: str) -> str:
-        chart, wait = str(ROOT / "charts/auterity"), ("--wait", "--timeout=60s")
+        chart, wait = str(ROOT / "charts/auterity"), ("--wait", WITHIN)
         return self(verb, name, chart, *wait, *args, *(f"--set={k}={v}" for k, v in values.items()))
 
 
@@ -114,7 +115,7 @@ def team(api: Api) -> Team:
 
 
 def together(
-    kubelet: Kubelet, *, with_arg: str = "", seconds: float = 60
+    kubelet: Kubelet, *, with_arg: str = "", seconds: float = 2 * PATIENCE
 ) -> tuple[Running, Running]:
     """Wait until two operators, started with an argument, are ready and agree."""
     deadline = time.monotonic() + seconds
@@ -131,7 +132,7 @@ def together(
         time.sleep(0.2)
 
 
-def until(true: Callable[[], object], seconds: float = 30) -> None:
+def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not after {seconds} s"
@@ -179,7 +180,7 @@ class Scene:
         self.declare(24)
 
     def rolled_back(self) -> None:
-        self.install("rollback", RELEASE, "1", "--wait", "--timeout=60s")
+        self.install("rollback", RELEASE, "1", "--wait", WITHIN)
         self._replaced("--log-level=info")
         self.declare(16)
 
@@ -190,7 +191,7 @@ class Scene:
         assert {one.exit_code for one in self.kubelet.ended} == {0}
 
     def uninstalled(self) -> None:
-        self.install("uninstall", RELEASE, "--wait", "--timeout=60s")
+        self.install("uninstall", RELEASE, "--wait", WITHIN)
         until(lambda: not self.kubelet.running)
         assert {one.exit_code for one in self.kubelet.ended} == {0}
         left = self.team.find("docs")
@@ -230,7 +231,7 @@ class Scene:
         self.team.delete("vendor", "Connection")
         self.team.until_gone("vendor", "Connection")
         self.install.upgrade(**{"crds.keep": "false"})
-        self.install("uninstall", RELEASE, "--wait", "--timeout=60s")
+        self.install("uninstall", RELEASE, "--wait", WITHIN)
         until(lambda: "auterity" not in self.kubectl("get", "crds", "-o=name"))
 
 

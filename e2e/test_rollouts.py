@@ -14,10 +14,10 @@ from e2e.api import JSON, path
 from e2e.kstatus import Kstatus, kstatus
 from e2e.operator_process import OperatorProcess
 from e2e.person import Person
-from e2e.team import Team
+from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 
-pytestmark = pytest.mark.timeout(240)  # the operator starts some twenty times
+pytestmark = pytest.mark.timeout(480)  # the operator starts some twenty times
 
 KIND = "ModelDeployment"
 LATENCY = 0.05
@@ -74,7 +74,7 @@ class Lives:
         self,
         ended: Callable[[Objects], bool],
         meanwhile: Callable[[Objects], None] = lambda _: None,
-        seconds: float = 180,
+        seconds: float = 360,
     ) -> Objects:
         """Kill it at every change until something is true of the models; `meanwhile` it is dead."""
         deadline = time.monotonic() + seconds
@@ -109,7 +109,7 @@ class Lives:
         return told["metadata"]["resourceVersion"], found
 
     def _until_changed(self, version: str, places: dict[str, tuple[Any, ...]]) -> None:
-        params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "40"}
+        params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": f"{PATIENCE:.0f}"}
         where = path(KIND, self.team.namespace)
         with self._client() as client, client.stream("GET", where, params=params) as answer:
             for line in answer.iter_lines():
@@ -118,10 +118,10 @@ class Lives:
                 self.seen[name].append(found)
                 if _place(found) != places[name]:
                     return
-        raise AssertionError(f"nothing has changed in 40 s: {places}")
+        raise AssertionError(f"nothing has changed in {PATIENCE:.0f} s: {places}")
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.team.api.url, trust_env=False, timeout=60)
+        return httpx.Client(base_url=self.team.api.url, trust_env=False, timeout=2 * PATIENCE)
 
 
 def _rests(found: JSON, *reasons: str) -> bool:

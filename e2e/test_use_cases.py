@@ -21,16 +21,17 @@ pytestmark = pytest.mark.timeout(400)  # Keycloak alone may take minutes to star
 
 
 @pytest.fixture(scope="module")
-def it() -> Iterator[Stage]:
+def it(starting: subprocess.Popen[str] | None) -> Iterator[Stage]:
     with stage() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def keycloak() -> Iterator[JSON]:
-    """Address and credentials of a Keycloak."""
-    if (reason := KeycloakRealms.missing()) is not None:
-        pytest.skip(reason)
+def starting() -> Iterator[subprocess.Popen[str] | None]:
+    """A Keycloak, long before it answers: the others need not wait for it."""
+    if KeycloakRealms.missing() is not None:
+        yield None
+        return
     with subprocess.Popen(
         [sys.executable, "-m", "tests.fakes.serve", "keycloak"],
         stdout=subprocess.PIPE,
@@ -39,10 +40,19 @@ def keycloak() -> Iterator[JSON]:
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"},
     ) as server:
         try:
-            assert server.stdout is not None
-            yield json.loads(server.stdout.readline())
+            yield server
         finally:
             server.terminate()
+
+
+@pytest.fixture(scope="module")
+def keycloak(starting: subprocess.Popen[str] | None) -> JSON:
+    """Address and credentials of a Keycloak."""
+    if starting is None:
+        pytest.skip(str(KeycloakRealms.missing()))
+    assert starting.stdout is not None
+    found: JSON = json.loads(starting.stdout.readline())
+    return found
 
 
 def outputs(it: Stage, namespace: str, name: str) -> dict[str, str]:
@@ -67,7 +77,7 @@ def test_the_parts_of_the_retrieval_stack_find_each_other(it: Stage) -> None:
         lambda: "VectorIndex 'passages' does not exist" in message(it, "mdep", "embedder"),
     )
     it.apply(*index)
-    it.kubectl("wait", READY, "vectorindex/passages", "--timeout=60s")
+    it.kubectl("wait", READY, "vectorindex/passages", "--timeout=120s", timeout=150)
     it.kubectl("wait", READY, "modeldeployment/embedder", "--timeout=120s", timeout=150)
 
     for _ in range(2):
@@ -88,8 +98,11 @@ def test_the_service_is_served_by_the_platforms_connections(it: Stage, keycloak:
 
     it.apply(*use_case("service", local, keys))
     for kind in ("identityprovider", "cipipelinebinding", "alertroute"):
-        it.kubectl("wait", READY, f"{kind}/shop", "-n", "shop", "--timeout=90s", timeout=120)
+        it.kubectl("wait", READY, f"{kind}/shop", "-n", "shop", "--timeout=120s", timeout=150)
 
     sign_in = outputs(it, "shop", "shop-sign-in")
     assert sign_in.keys() == {"issuer", "discoveryUrl", "web.clientId", "web.clientSecret"}
-    assert "receiver: shop" in it.alertmanager.config_file.read_text()
+    until(
+        "the route in the file of Alertmanager",
+        lambda: "receiver: shop" in it.alertmanager.config_file.read_text(),
+    )
