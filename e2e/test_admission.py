@@ -16,7 +16,7 @@ import yaml
 from auterity.api import API_VERSION
 from e2e.conftest import SYSTEM, Cluster, Installation
 from e2e.operator_process import OperatorProcess
-from e2e.team import Team
+from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 from tools import helm
 from tools.controlplane import KubectlError, Source
@@ -25,6 +25,7 @@ from tools.loopback import HOST, free_port
 
 NAME = "guarded-auterity"
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
+VISITS = "auterity_visits_total"
 
 
 @dataclass
@@ -71,12 +72,24 @@ class Guard:
     def tried(
         self, team: Team, name: str, spec: dict, kind: str = "VectorIndex", *more: str
     ) -> tuple[list[str], str]:
-        meta = {"name": name, "namespace": team.namespace}
-        document = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}
+        document = team.document(name, spec, kind)
         told = self.said("apply", "--filename=-", *more, document=document)
         if not told[1] and not more:
             team.made.append((kind, "" if kind == "ClusterConnection" else team.namespace, name))
         return told
+
+    def until_told(self, told: list[str], *args: str, document: dict | None = None) -> None:
+        """Wait until a dry run is warned of this: replicas learn a moment later what there is."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.said(*args, "--dry-run=server", document=document)) != (told, ""):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
+
+    def until_applied(self, team: Team, name: str, spec: dict, told: list[str]) -> None:
+        """Apply what this is told of, by a replica that knows by now what there is."""
+        document = team.document(name, spec)
+        self.until_told(told, "apply", "--filename=-", document=document)
+        assert self.applied(team, name, spec) == told
 
     def until_asked(self) -> None:
         """An API server takes a moment to ask a new webhook, or one with another certificate."""
@@ -91,7 +104,7 @@ class Guard:
                 }
             },
         }
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not self.said("create", "--dry-run=server", "-f", "-", document=document)[0]:
             assert time.monotonic() < deadline, "the webhook is not asked"
             time.sleep(0.2)
@@ -193,6 +206,12 @@ def test_what_cannot_work_is_refused_by_the_fields_name(
     team.create(name, shared, kind="ClusterConnection")
 
     def refused(**changes: Any) -> str:
+        # The replica that is asked learns a moment later what there is.
+        deadline = time.monotonic() + PATIENCE
+        dry = ("VectorIndex", "--dry-run=server")
+        while not (told := guard.tried(team, "docs", team.spec(**changes), *dry))[1]:
+            assert time.monotonic() < deadline, told
+            time.sleep(0.2)
         warnings, refusal = guard.tried(team, "docs", team.spec(**changes))
         assert refusal, warnings
         before = 'admission webhook "write.integrations.auterity.io" denied the request: '
@@ -231,7 +250,7 @@ def test_what_cannot_work_is_refused_by_the_fields_name(
 def test_what_is_risky_is_warned_of(guard: Guard, account: Account, team: Team):
     team.connect(account)
     careful = {"deletionPolicy": "Retain"}
-    assert guard.applied(team, "plain", team.spec(**careful)) == []
+    guard.until_applied(team, "plain", team.spec(**careful), [])
     assert guard.applied(team, "plain", team.spec(**careful, interval="5m")) == []
     assert guard.applied(team, "early", team.spec(**careful, connectionRef={"name": "later"})) == [
         "spec.connectionRef: Connection 'later' does not exist yet"
@@ -250,12 +269,11 @@ def test_what_is_risky_is_warned_of(guard: Guard, account: Account, team: Team):
     assert guard.applied(team, "plain", team.spec(driftPolicy="Report", ttl="998h"))[0].startswith(
         "spec.ttl: the data at example is deleted 998h after creation"
     )
-    assert guard.applied(team, "twin", team.spec(**careful, externalName="plain")) == [
-        (
-            "spec.externalName: 'plain' at example is claimed by VectorIndex "
-            f"{team.namespace}/plain: only one of them can have it"
-        )
-    ]
+    claimed = (
+        "spec.externalName: 'plain' at example is claimed by VectorIndex "
+        f"{team.namespace}/plain: only one of them can have it"
+    )
+    guard.until_applied(team, "twin", team.spec(**careful, externalName="plain"), [claimed])
     waits: Any = {"dependsOn": [{"kind": "VectorIndex", "name": "nobody"}], **careful}
     assert guard.applied(team, "waits", team.spec(**waits)) == [
         "spec.dependsOn[0]: there is no VectorIndex 'nobody' yet"
@@ -272,16 +290,17 @@ def test_deletions_are_warned_of_by_the_other_replica(guard: Guard, account: Acc
     team.index("docs")
     team.until_ready("docs")
     namespace = f"--namespace={team.namespace}"
-    warnings, refusal = guard.said("delete", "connection", "vendor", "--wait=false", namespace)
-    assert refusal == ""
-    assert warnings == [
+    kept = [
         (
             "Connection 'vendor' is kept until nothing uses it any more: "
             f"VectorIndex {team.namespace}/docs"
         )
     ]
-    warnings, _ = guard.said("delete", "vectorindex", "docs", "--wait=false", namespace)
-    assert warnings == ["spec.deletionPolicy: Delete deletes docs and its data at example"]
+    delete_connection = ("delete", "connection", "vendor", "--wait=false", namespace)
+    guard.until_told(kept, *delete_connection)
+    assert guard.said(*delete_connection) == (kept, "")
+    warned = ["spec.deletionPolicy: Delete deletes docs and its data at example"]
+    assert guard.said("delete", "vectorindex", "docs", "--wait=false", namespace) == (warned, "")
     team.until_gone("docs")
     team.until_gone("vendor", "Connection")
 
@@ -307,7 +326,7 @@ def test_status_finalizers_and_old_mistakes_are_held_up_by_nothing(
         "example needs one to example"
     )
     edit = team.spec(connectionRef={"name": "later"}, suspend=True)
-    assert guard.applied(team, "docs", edit) == [wrong]
+    guard.until_applied(team, "docs", edit, [wrong])
     team.until_reason("docs", "Suspended")
     team.delete("docs")
     team.annotate("docs", forget="true")
@@ -321,15 +340,24 @@ def test_at_rest_nothing_is_written(guard: Guard, account: Account, team: Team, 
     for number in range(10):
         team.until_ready(f"index-{number}")
 
+    def counted(metric: str) -> float:
+        return sum(replica.metric(metric) for replica in guard.replicas)
+
     def writes() -> float:
         return sum(replica.writes() for replica in guard.replicas)
 
-    time.sleep(1)
-    before = writes()
-    time.sleep(10)
+    def until_visited(times: int) -> None:
+        since = counted(VISITS)
+        team.until("index-0", lambda _: counted(VISITS) >= since + 10 * times)
+
+    # An Event comes after the status that it is about.
+    until_visited(2)
+    before, begun = writes(), time.monotonic()
+    until_visited(6)
     assert writes() == before
+    seconds = time.monotonic() - begun
     sizes = ", ".join(f"{replica.resident_mib:.0f}" for replica in guard.replicas)
-    figure(f"0 writes in 10 s; {sizes} MiB resident with admission on")
+    figure(f"0 writes in {seconds:.0f} s; {sizes} MiB resident with admission on")
 
 
 def test_an_answer_is_quick(guard: Guard, account: Account, team: Team, figure):
@@ -363,8 +391,10 @@ def test_where_no_operator_answers_the_policy_decides(guard: Guard, team: Team, 
     fail = json.dumps([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}])
     where = ("validatingwebhookconfiguration", NAME)
     guard.cluster.kubectl("patch", *where, "--type=json", f"--patch={fail}")
-    deadline = time.monotonic() + 30
-    while not (refusal := guard.tried(team, "more", wrong)[1]):
+    deadline = time.monotonic() + PATIENCE
+    # Nothing is made: what is there already as it is applied would not be sent again.
+    dry = ("VectorIndex", "--dry-run=server")
+    while not (refusal := guard.tried(team, "more", wrong, *dry)[1]):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert 'failed calling webhook "write.integrations.auterity.io"' in refusal
