@@ -10,16 +10,19 @@ import pytest
 
 from auterity.runtime.shards import owner
 from e2e.api import JSON
-from e2e.conftest import Cluster, Installation
+from e2e.conftest import SYSTEM, Cluster, Installation
 from e2e.kstatus import Kstatus, kstatus
 from e2e.network import Network
 from e2e.operator_process import OperatorProcess
 from e2e.replicas import Start, agree
-from e2e.team import Team
+from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
-TAKEN_OVER_WITHIN = 15.0
+TAKEN_OVER_WITHIN = 30.0
+"""Seconds: of these a Lease takes eight, and a machine with other work some more."""
+STALL = 1.0
+"""Seconds that the vendor's process may get no processor: what came meanwhile it sees at once."""
 
 
 def _declare(team: Team, count: int, value: int = 0) -> None:
@@ -43,19 +46,21 @@ def _notes(account: Account) -> dict[str, int]:
     return {name: int(index["note"]) for name, index in account.holds().items()}
 
 
-def _until_held(account: Account, wanted: dict[str, int], seconds: float = 60) -> float:
+def _until_held(account: Account, wanted: dict[str, int]) -> float:
     """Wait until the vendor has this; how long it took."""
     begun = time.monotonic()
     while (found := _notes(account)) != wanted:
         waited = time.monotonic() - begun
         missing = {n for n in wanted.keys() | found.keys() if found.get(n) != wanted.get(n)}
-        assert waited < seconds, f"after {waited:.0f} s {len(missing)} differ: {sorted(missing)}"
+        assert waited < 2 * PATIENCE, (
+            f"after {waited:.0f} s {len(missing)} differ: {sorted(missing)}"
+        )
         time.sleep(0.1)
     return time.monotonic() - begun
 
 
-def _until_current(team: Team, count: int, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def _until_current(team: Team, count: int) -> None:
+    deadline = time.monotonic() + 2 * PATIENCE
     while True:
         objects = _objects(team)
         waiting = [n for n, o in objects.items() if kstatus(o) is not Kstatus.CURRENT]
@@ -82,7 +87,7 @@ def _shares(team: Team, *replicas: OperatorProcess) -> dict[str, list[str]]:
 
 
 def test_each_has_a_share_and_what_a_lost_one_had_is_taken_over(
-    vendors: Vendors, new_team, start: Start, figure
+    cluster: Cluster, vendors: Vendors, new_team, start: Start, figure
 ):
     first, second, third = start(), start(), start()
     agreed = agree(first, second, third)
@@ -113,10 +118,12 @@ def test_each_has_a_share_and_what_a_lost_one_had_is_taken_over(
     begun = time.monotonic()
     assert second.stop() == 0
     stopped = time.monotonic() - begun
+    # It gave up its Lease: nobody waits for that to run out.
+    leases = cluster.kubectl("get", "leases", f"--namespace={SYSTEM}", "-o=name")
+    assert leases.split() == [f"lease.coordination.k8s.io/{first.name}"]
     _edit(team, theirs, 2)
     wanted |= dict.fromkeys(theirs, 2)
     handed = _until_held(account, wanted)
-    assert handed < 6
     assert first.metric("auterity_objects", kind="VectorIndex") == 60
     _until_current(team, 60)
     sizes = "/".join(str(len(share)) for share in shares.values())
@@ -221,7 +228,7 @@ def test_a_rolling_update_loses_nothing_and_makes_nothing_twice(
             work(0.1)
         replicas.remove(each)
         work(1.5)
-    settled = _until_held(account, wanted, seconds=20)
+    settled = _until_held(account, wanted)
     _until_current(team, len(wanted))
     agree(*replicas)
     posts = sum(call.method == "POST" for call in account.calls())
@@ -248,14 +255,14 @@ def test_together_they_keep_to_the_connections_budget(
     worst = 0.0
     for begin, at in enumerate(times):
         for end in range(begin + 10, len(times)):
-            allowed = 4 + 20 * (times[end] - at)
+            allowed = 4 + 20 * (times[end] - at + STALL)
             worst = max(worst, (end - begin + 1) / allowed)
     middle = times[10 : len(times) // 2]
     rate = len(middle) / (middle[-1] - middle[0])
     figure(f"perSecond 20 and 2 replicas: {rate:.1f} calls a second, worst {worst:.2f} of budget")
-    # The network may bring calls closer together than they were let through.
-    assert worst <= 1.2
-    assert rate > 15
+    assert worst <= 1
+    # One alone, with its share, would come to ten.
+    assert rate > 12
 
 
 def test_new_credentials_are_taken_up_by_all(vendors: Vendors, new_team, start: Start, figure):
@@ -272,11 +279,17 @@ def test_new_credentials_are_taken_up_by_all(vendors: Vendors, new_team, start: 
     theirs = _shares(team, first, second)[_other(team, first, second).name]
     _edit(team, theirs, 1)
     for name in theirs:
-        team.until_reason(name, "CredentialsRejected")
+        # Looked at again after the Connection was, it waits for that.
+        team.until(name, lambda o: _reason(o) in ("CredentialsRejected", "DependencyNotReady"))
     begun = time.monotonic()
     team.secret(token=renewed)
-    _until_held(account, dict.fromkeys(names, 0) | dict.fromkeys(theirs, 1), seconds=10)
+    _until_held(account, dict.fromkeys(names, 0) | dict.fromkeys(theirs, 1))
     figure(f"{len(theirs)} objects of the replica that does not verify: {_since(begun)}")
+
+
+def _reason(found: JSON) -> str:
+    """Of its Ready condition."""
+    return next(c["reason"] for c in found["status"]["conditions"] if c["type"] == "Ready")
 
 
 def _since(begun: float) -> str:
@@ -310,7 +323,7 @@ def test_what_another_let_go_of_unseen_is_not_made_anew(
         for name in theirs:
             team.delete(name)
         for name in theirs:
-            team.until_gone(name, seconds=5)
+            team.until_gone(name)
         # It no longer knows what has happened before: a watch has to begin with what exists.
         cluster.controlplane.restart_apiserver()
         network.mend()
@@ -318,7 +331,10 @@ def test_what_another_let_go_of_unseen_is_not_made_anew(
         agree(first, cut_off)
         first.kill()
         agree(cut_off)
-        time.sleep(2.0)
+        for name in _objects(team):
+            team.annotate(name, requestedAt="now")
+        for name in _objects(team):
+            team.until(name, lambda o: o["status"].get("lastHandledReconcileAt") == "now")
         assert account.ask("requests", "POST") == posts
         assert set(account.holds()) == _objects(team).keys()
         assert cut_off.metric("auterity_objects", kind="VectorIndex") == 12 - len(theirs)

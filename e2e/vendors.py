@@ -164,7 +164,7 @@ class _Account:
 
     def _authorize(self, request: web.Request) -> web.Response | None:
         if self.retry_after:
-            self.throttled.append(time.time())
+            self.throttled.append(time.monotonic())
             headers = {"Retry-After": str(self.retry_after)}
             return web.json_response({"message": "slow down"}, status=429, headers=headers)
         if self.indiscreet:
