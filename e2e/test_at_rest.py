@@ -75,7 +75,8 @@ def test_with_the_finalizer_set_at_admission_creation_costs_one_write(
             if team.index(f"probe-{number}")["metadata"].get("finalizers"):
                 break
             time.sleep(0.1)
-        team.until_ready(f"probe-{number}")
+        for probe in range(number + 1):
+            team.until_ready(f"probe-{probe}")
         before = operator.writes()
         for number in range(20):
             team.index(f"index-{number}")

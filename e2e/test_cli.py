@@ -12,6 +12,7 @@ from e2e.operator_process import ROOT, OperatorProcess
 from e2e.person import BIN, Person
 from e2e.team import Team
 from e2e.vendors import Vendors
+from tools.controlplane import KubectlError
 
 
 def chain(answer: dict[str, Any]) -> list[str]:
@@ -32,6 +33,14 @@ def carry_out(team: Team, answer: dict[str, Any]) -> None:
     if " auterity approve " in command:
         command += " --yes"
     subprocess.run(["bash", "-c", command], env=env, check=True, capture_output=True, timeout=90)
+
+
+def _may(team: Team, *args: str) -> bool:
+    try:
+        team.api.kubectl("auth", "can-i", *args)
+    except KubectlError:
+        return False
+    return True
 
 
 def test_a_missing_key_of_a_secret(vendors: Vendors, team: Team, person: Person):
@@ -278,6 +287,9 @@ def test_a_person_with_few_rights_is_told_what_is_hidden(
         f"--serviceaccount={team.namespace}:viewer",
         *own,
     )
+    # The API server takes a moment to go by what it was just told of rights.
+    viewer = f"--as=system:serviceaccount:{team.namespace}:viewer"
+    team.until("docs", lambda _: _may(team, "list", "connections", viewer, *own))
     token = kubectl("create", "token", "viewer", *own).strip()
     config = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))
     config["users"][0]["user"] = {"token": token}

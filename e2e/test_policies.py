@@ -1,6 +1,8 @@
 """What a user can ask of the engine besides the object itself."""
 
 import re
+import time
+from datetime import datetime
 
 from auterity.api import GROUP
 from e2e.api import JSON
@@ -44,9 +46,14 @@ def test_a_visit_asked_for_is_made_at_once_and_echoed(vendors: Vendors, team: Te
 def test_what_has_a_ttl_goes_at_the_vendor_when_it_has_passed(vendors: Vendors, team: Team):
     account = vendors.open()
     team.connect(account)
-    team.index("preview", ttl="3s")
-    team.until("preview", lambda _: "preview" in account.holds())
+    made = team.index("preview")["metadata"]["creationTimestamp"]
+    team.until_ready("preview")
+    # Of what has passed of it already: as much as it took to make it.
+    ttl = int(time.time() - datetime.fromisoformat(made).timestamp()) + 3
+    team.edit("preview", ttl=f"{ttl}s")
     team.until_reason("preview", "Expired")
+    passed = datetime.fromisoformat(team.ready("preview")["lastTransitionTime"])
+    assert (passed - datetime.fromisoformat(made)).total_seconds() >= ttl
     assert account.holds() == {}
     assert kstatus(team.find("preview")) is Kstatus.FAILED
     assert "id" not in team.status("preview")

@@ -17,7 +17,7 @@ from e2e.conftest import SYSTEM, Cluster, Installation
 from e2e.kstatus import Kstatus, kstatus
 from e2e.memory import Memory
 from e2e.operator_process import OperatorProcess
-from e2e.team import Team
+from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 
 SECONDS = float(os.environ.get("AUTERITY_SOAK_SECONDS", "25"))
@@ -64,7 +64,7 @@ class Churn:
             self.team.edit(name, numbered=_note(self.steps))
         self.wanted[name] = self.steps
 
-    def until_settled(self, seconds: float = 60) -> float:
+    def until_settled(self, seconds: float = 2 * PATIENCE) -> float:
         """Wait until all objects are current and the vendor has just them; how long it took."""
         begun = time.monotonic()
         while True:
@@ -161,7 +161,7 @@ def replicas(
     cluster.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")
 
 
-@pytest.mark.timeout(SECONDS + 180)
+@pytest.mark.timeout(SECONDS + 6 * PATIENCE)
 def test_nothing_gets_stuck_and_no_memory_is_lost_in_a_long_life(
     cluster: Cluster,
     installation: Installation,
@@ -188,8 +188,11 @@ def test_nothing_gets_stuck_and_no_memory_is_lost_in_a_long_life(
     finally:
         mishaps.end()
     settled = churn.until_settled()
-    for each in replicas:
-        assert each.metric("auterity_queue_depth") == 0
+    # Some are due now and then: every five seconds each of them is looked at.
+    deadline = time.monotonic() + PATIENCE
+    while any(each.metric("auterity_queue_depth") for each in replicas):
+        assert time.monotonic() < deadline, "a queue is never empty"
+        time.sleep(0.1)
     steps, made = churn.steps, churn.made
     for name in list(churn.wanted):
         team.delete(name)
