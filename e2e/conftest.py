@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import yaml
 from pytest_kubernetes.options import ClusterOptions
@@ -45,6 +44,8 @@ name: auterity-e2e
 """
 
 
+LONGEST = 300
+"""Seconds that a test may take which asks for no more by itself."""
 SYSTEM = "auterity-system"
 """Where the chart is installed."""
 
@@ -310,19 +311,9 @@ def new_team(api: Api, witness: Witness) -> Iterator[Callable[[], Team]]:
     """Makes teams; what they declared goes with them."""
     teams: list[Team] = []
 
-    def make(name: str | None = None) -> Team:
-        namespace = name or f"team-{next(_numbers)}"
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                api.create("namespaces", "", {"metadata": {"name": namespace}})
-            except httpx.HTTPStatusError as error:
-                # One of that name from an earlier test is still being deleted.
-                if error.response.status_code != 409 or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
-            else:
-                break
+    def make() -> Team:
+        namespace = f"team-{next(_numbers)}"
+        api.create("namespaces", "", {"metadata": {"name": namespace}})
         teams.append(Team(api, witness, namespace))
         return teams[-1]
 
@@ -386,6 +377,10 @@ IN_EVERY_PROCESS = "test_secrets.py"
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     mine = _share(config, {item.path.name for item in items})
     items[:] = [item for item in items if item.path.name in mine]
+    for item in items:
+        # A slow machine gets its time, and what never ends does end.
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONGEST))
     # What was told during all tests is searched for secrets at the end.
     # The doctor looks at everyone's rights: before other tests have made accounts with few.
     healthy = ("the_doctor_finds_nothing", "a_route_that_nobody_serves")

@@ -1,7 +1,6 @@
 """A cluster's objects move to another cluster: what is at the vendors does not notice."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,12 +15,10 @@ from tests.example.provider import ExampleIndex
 from tools.controlplane import Controlplane, Source
 from tools.generate import definitions, files
 
-NAMESPACE = "moved"
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def elsewhere(
-    cluster: Cluster, installation: Installation, tmp_path: Path
+    cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """Another cluster, with our CRDs and the chart's rights."""
     if cluster.source is not Source.EMBEDDED:
@@ -31,13 +28,14 @@ def elsewhere(
         kubectl = controlplane.kubectl
         text = "---\n".join(definitions(files(found)).values())
         kubectl("apply", "--server-side", "-f", "-", input=text)
-        kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
         kubectl("create", "namespace", SYSTEM)
         there = Cluster(Source.EMBEDDED, controlplane.kubeconfig, kubectl, controlplane)
-        yield Installation(there, tmp_path, installation.packages, None)
+        folder = tmp_path_factory.mktemp("elsewhere")
+        yield Installation(there, folder, installation.packages, None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def new_api(elsewhere: Installation) -> Iterator[Api]:
     found = Api(elsewhere.cluster.kubectl, elsewhere.folder)
     found.start()
@@ -46,9 +44,17 @@ def new_api(elsewhere: Installation) -> Iterator[Api]:
 
 
 @pytest.fixture
-def new_home(new_api: Api, witness: Witness) -> Team:
-    new_api.create("namespaces", "", {"metadata": {"name": NAMESPACE}})
-    return Team(new_api, witness, NAMESPACE)
+def old_home(new_team: Callable[[], Team]) -> Team:
+    return new_team()
+
+
+@pytest.fixture
+def new_home(new_api: Api, witness: Witness, old_home: Team) -> Iterator[Team]:
+    """The namespace of the same name elsewhere."""
+    new_api.create("namespaces", "", {"metadata": {"name": old_home.namespace}})
+    found = Team(new_api, witness, old_home.namespace)
+    yield found
+    found.disband()
 
 
 def written(account: Account) -> int:
@@ -57,6 +63,7 @@ def written(account: Account) -> int:
 
 
 def begin(place: Installation, cluster_name: str) -> OperatorProcess:
+    place.bury()
     operator = place.operator(
         f"operator-{cluster_name}", place.rights("auterity"), f"--cluster-name={cluster_name}"
     )
@@ -67,14 +74,13 @@ def begin(place: Installation, cluster_name: str) -> OperatorProcess:
 
 def test_under_the_old_clusters_name_everything_goes_on_without_a_write(
     vendors: Vendors,
-    new_team,
     operator: OperatorProcess,
     elsewhere: Installation,
+    old_home: Team,
     new_home: Team,
     installation: Installation,
 ):
     account = vendors.open()
-    old_home = new_team(NAMESPACE)
     old_home.connect(account)
     old_home.index("docs")
     old_home.until_ready("docs")
@@ -90,7 +96,7 @@ def test_under_the_old_clusters_name_everything_goes_on_without_a_write(
         assert new_home.until_ready("docs")["status"]["id"] == "docs"
         assert (account.holds(), written(account)) == (held, before)
 
-        kubectl, here = installation.cluster.kubectl, f"--namespace={NAMESPACE}"
+        kubectl, here = installation.cluster.kubectl, f"--namespace={old_home.namespace}"
         kubectl("annotate", "integrations", "--all", here, f"{FORGET}=true")
         kubectl("delete", "integrations", "--all", here, "--wait=false")
         operator.start()
@@ -106,13 +112,12 @@ def test_under_the_old_clusters_name_everything_goes_on_without_a_write(
 
 def test_under_another_name_what_is_the_old_clusters_is_left_alone(
     vendors: Vendors,
-    new_team,
     operator: OperatorProcess,
     elsewhere: Installation,
+    old_home: Team,
     new_home: Team,
 ):
     account = vendors.open()
-    old_home = new_team(NAMESPACE)
     old_home.connect(account)
     old_home.index("docs")
     old_home.until_ready("docs")
@@ -123,7 +128,7 @@ def test_under_another_name_what_is_the_old_clusters_is_left_alone(
         new_home.connect(account)
         new_home.index("docs", policy="Adopt")
         told = new_home.until_reason("docs", "Conflict")
-        assert f"/{NAMESPACE}/docs" in told
+        assert f"/{old_home.namespace}/docs" in told
         assert written(account) == before
     finally:
         stranger.kill()
