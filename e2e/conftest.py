@@ -24,9 +24,10 @@ from pytest_kubernetes.providers.base import AClusterManager
 from auterity.providers.catalogue import Catalogue, catalogue
 from e2e.api import Api, Witness
 from e2e.fleet import FleetDeployment, SoloDeployment
+from e2e.forked import Forge
 from e2e.network import Network
 from e2e.numbered import NumberedIndex
-from e2e.operator_process import OperatorProcess, installed_package
+from e2e.operator_process import OperatorProcess, installed_package, python_path
 from e2e.person import Person
 from e2e.replicas import Start
 from e2e.team import Team
@@ -124,6 +125,7 @@ class Installation:
     packages: Path
     network: Network | None
     """None where the API server is on another machine."""
+    forge: Forge | None = None
     tokens: list[str] = field(default_factory=list)
     """Of ServiceAccounts."""
     operators: list[OperatorProcess] = field(default_factory=list)
@@ -167,10 +169,11 @@ class Installation:
         path.write_text(json.dumps(config))
         return path
 
-    def operator(self, name: str, account: str, *args: str) -> OperatorProcess:
-        """An operator that is not started yet."""
-        log = self.folder / f"{name}.log"
-        new = OperatorProcess(self.kubeconfig(account), self.packages, log, SYSTEM, *args)
+    def operator(self, name: str, account: str, *args: str, anew: bool = False) -> OperatorProcess:
+        """An operator that is not started yet; `anew` starts it as users do, with all imports."""
+        log, access = self.folder / f"{name}.log", self.kubeconfig(account)
+        forge = None if anew else self.forge
+        new = OperatorProcess(access, self.packages, log, SYSTEM, *args, forge=forge)
         self.operators.append(new)
         return new
 
@@ -208,9 +211,12 @@ def installation(
     cluster.kubectl("create", "namespace", SYSTEM)
     folder = tmp_path_factory.mktemp("operator")
     packages = installed_package(tmp_path_factory.mktemp("packages"))
+    forge = Forge(folder, python_path(packages))
+    forge.start()
     try:
-        yield Installation(cluster, folder, packages, network)
+        yield Installation(cluster, folder, packages, network, forge)
     finally:
+        forge.stop()
         if cluster.source is Source.EXTERNAL:
             cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=crds, timeout=120)
             cluster.kubectl("delete", "namespace", SYSTEM)

@@ -9,8 +9,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from e2e.forked import Forge, ForkedProcess
 from tools.loopback import HOST, answers, free_port, request
-from tools.process import Process
 
 ROOT = Path(__file__).parents[1]
 PROVIDERS = """\
@@ -30,12 +30,24 @@ def installed_package(folder: Path) -> Path:
     return folder
 
 
+def python_path(packages: Path) -> str:
+    """Where our sources and those packages are."""
+    return f"{ROOT / 'operator'}:{packages}:{ROOT}"
+
+
 class OperatorProcess:
     """Started, killed and started again on the same address, with one log."""
 
     def __init__(
-        self, kubeconfig: Path, packages: Path, log: Path, lease_namespace: str, *args: str
+        self,
+        kubeconfig: Path,
+        packages: Path,
+        log: Path,
+        lease_namespace: str,
+        *args: str,
+        forge: Forge | None = None,
     ) -> None:
+        """`forge` has it forked, None starts it as users do."""
         self.log = log
         self.killed = False
         """Whether it died with its Lease."""
@@ -43,24 +55,22 @@ class OperatorProcess:
         self.url = f"http://{HOST}:{port}"
         # Its own name at every start, so that it need not wait for the Lease of the last.
         self.name = f"replica-{port}"
-        self._process = Process(
-            [
-                *(str(Path(sys.executable).with_name("auterity")), "run", *args),
-                f"--listen={self.url.removeprefix('http://')}",
-                f"--replica-name={self.name}",
-                f"--lease-namespace={lease_namespace}",
-                f"--prices={ROOT / 'e2e' / 'prices.yaml'}",
-                "--allow-insecure-endpoints",
-                "--log-format=json",
-            ],
-            log=log,
-            env={
-                "KUBECONFIG": str(kubeconfig),
-                "PYTHONPATH": f"{ROOT / 'operator'}:{packages}:{ROOT}",
-                "PYTHONUNBUFFERED": "1",
-                "REPLICA": self.name,
-            },
-        )
+        command = [
+            *(str(Path(sys.executable).with_name("auterity")), "run", *args),
+            f"--listen={self.url.removeprefix('http://')}",
+            f"--replica-name={self.name}",
+            f"--lease-namespace={lease_namespace}",
+            f"--prices={ROOT / 'e2e' / 'prices.yaml'}",
+            "--allow-insecure-endpoints",
+            "--log-format=json",
+        ]
+        env = {
+            "KUBECONFIG": str(kubeconfig),
+            "PYTHONPATH": python_path(packages),
+            "PYTHONUNBUFFERED": "1",
+            "REPLICA": self.name,
+        }
+        self._process = ForkedProcess(command, log, env, forge=forge)
 
     @property
     def alive(self) -> bool:

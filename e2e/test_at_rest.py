@@ -96,7 +96,7 @@ def test_an_idle_operator_is_small_and_has_loaded_no_sdk(
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     name = new_team().namespace
     account = installation.rights("idle-auterity", name)
-    idle = installation.operator("idle", account, f"--namespace={name}")
+    idle = installation.operator("idle", account, f"--namespace={name}", anew=True)
     start = time.monotonic()
     idle.start()
     try:

@@ -32,7 +32,7 @@ def elsewhere(
         kubectl("create", "namespace", SYSTEM)
         there = Cluster(Source.EMBEDDED, controlplane.kubeconfig, kubectl, controlplane)
         folder = tmp_path_factory.mktemp("elsewhere")
-        yield Installation(there, folder, installation.packages, None)
+        yield Installation(there, folder, installation.packages, None, installation.forge)
 
 
 @pytest.fixture(scope="module")
