@@ -155,9 +155,8 @@ class Team:
         """Drop everything at once, finalizers included, and the namespace."""
         for kind, namespace, name in reversed(self.made):
             with suppress(httpx.HTTPStatusError):
-                if self.api.find(kind, namespace, name) is not None:
-                    self.api.delete(kind, namespace, name)
-                    self.api.patch(kind, namespace, name, {"metadata": {"finalizers": None}})
+                self.api.delete(kind, namespace, name)
+                self.api.patch(kind, namespace, name, {"metadata": {"finalizers": None}})
         self.api.delete("namespaces", "", self.namespace)
 
     def until_event(self, name: str, reason: str, message: str) -> None:
