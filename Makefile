@@ -104,7 +104,7 @@ programs-servers: $(READY)
 test: $(READY) ## Everything: check, tests, end-to-end tests.
 	@$(MAKE) -j 4 check programs 2>&1 | cat
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadgroup --durations 15 --durations-min 10 tests)
-	$(call part,end-to-end tests,$(BIN)/pytest -n 2 --dist each -v -o console_output_style=classic \
+	$(call part,end-to-end tests,$(BIN)/pytest -n 3 --dist each -v -o console_output_style=classic \
 		e2e --ignore=e2e/gitops)
 	@echo; echo "== all passed in $$(($$(date +%s) - $(STARTED))) s"
 

@@ -20,7 +20,7 @@ OBJECTS = 60
 EDITED = int(os.environ.get("AUTERITY_STORM_EDITS", "500")) // 2
 """Objects of the storm, each edited twice."""
 CALLS = "auterity_vendor_calls_total"
-PROBES = (15, 45, 105, 165)
+PROBES = (15, 45, 105, 225)
 """Seconds after which a vendor that does not answer is tried again."""
 
 
