@@ -19,7 +19,7 @@ from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
-TAKEN_OVER_WITHIN = 30.0
+TAKEN_OVER_WITHIN = 20.0
 """Seconds: of these a Lease takes eight, and a machine with other work some more."""
 STALL = 1.0
 """Seconds that the vendor's process may get no processor: what came meanwhile it sees at once."""

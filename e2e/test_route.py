@@ -15,7 +15,7 @@ from e2e.team import Team
 from e2e.vendors import Account, Vendors
 
 AFTER, BACK_AFTER = 2.0, 3.0
-TAKEN_OVER_WITHIN = 30.0
+TAKEN_OVER_WITHIN = 20.0
 ROUTE = "ModelRoute"
 DEPLOYMENT = "ModelDeployment"
 PROBE = {"interval": "1s", "failures": 1}
