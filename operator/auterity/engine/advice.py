@@ -28,7 +28,7 @@ from auterity.api.rollout import Revisioned
 from auterity.engine import declared as declaration
 from auterity.engine.budgets import budgets_of
 from auterity.engine.cluster import Cluster
-from auterity.engine.connections import connection_key
+from auterity.engine.connections import connection_key, mismatch
 from auterity.engine.contract import Connector, Provider
 from auterity.engine.cost import asks_for_more, estimate, excess
 from auterity.engine.declared import Declared, Providers, first_problem
@@ -132,10 +132,8 @@ class Adviser:
         needed = declared.provider.connection.vendor
         there = [name for name in subject.spec if name in self._connectors]
         if there and needed not in there:
-            yield (
-                f"spec.connectionRef: {ref.kind} {ref.name!r} is a connection to {there[0]}; "
-                f"{declared.provider.vendor} needs one to {needed}"
-            )
+            words = mismatch(ref, there[0], declared.provider.vendor, needed)
+            yield f"spec.connectionRef: {words}"
         allowed = subject.spec.get("allowedNamespaces", ["*"])
         if not any(fnmatchcase(namespace, pattern) for pattern in allowed):
             yield (

@@ -64,6 +64,11 @@ def connection_key(namespace: str, ref: ConnectionRef) -> Key:
     return connection_named(namespace, ref.kind, ref.name)
 
 
+def mismatch(ref: ConnectionRef, there: str, vendor: str, needed: str) -> str:
+    """What is said of a connection to `there` where a vendor needs one to what is `needed`."""
+    return f"{ref.kind} {ref.name!r} is a connection to {there}; {vendor} needs one to {needed}"
+
+
 def connection_named(namespace: str, kind: str, name: str) -> Key:
     """The key of a connection of that kind and name, as referred to from a namespace."""
     return Key(kind, namespace if kind == "Connection" else "", name)

@@ -16,7 +16,13 @@ from auterity.engine.calls import trail
 from auterity.engine.changelog import ChangeRecord
 from auterity.engine.cluster import ChangeLog, Cluster, Observer
 from auterity.engine.conditions import STALLED, Reason, conditioned, cut
-from auterity.engine.connections import SHORTEST_INTERVAL, Connections, Opened, connection_key
+from auterity.engine.connections import (
+    SHORTEST_INTERVAL,
+    Connections,
+    Opened,
+    connection_key,
+    mismatch,
+)
 from auterity.engine.contract import Observed, Provider
 from auterity.engine.declared import Declared, Providers
 from auterity.engine.drift import CUT, Difference, digest
@@ -89,19 +95,29 @@ class Visit:
         )
 
     async def connect(self, declared: Declared) -> Provider[Any, Any]:
-        """The provider, over the connection's session."""
+        """The provider, over the connection's session.
+
+        Raises DependencyNotReady if there is none, or one to another vendor.
+        """
         self.declared = declared
-        ref = declared.common.connection_ref
-        namespace = self.subject.key.namespace
         try:
-            self.opened = await self.engine.connections.session(
-                namespace, ref, leaving=self.subject.deleting
-            )
+            self.opened = await self._session(declared)
         except DependencyNotReady:
-            self.references.waits.add(Waits(*connection_key(namespace, ref)))
+            ref = declared.common.connection_ref
+            self.references.waits.add(Waits(*connection_key(self.subject.key.namespace, ref)))
             raise
         self.engine.connections.hold(self.opened)
         return declared.provider(self.opened.session)
+
+    async def _session(self, declared: Declared) -> Opened:
+        ref, needed = declared.common.connection_ref, declared.provider.connection.vendor
+        opened = await self.engine.connections.session(
+            self.subject.key.namespace, ref, leaving=self.subject.deleting
+        )
+        if opened.vendor != needed:
+            words = mismatch(ref, opened.vendor, declared.provider.vendor, needed)
+            raise DependencyNotReady(words)
+        return opened
 
     @property
     def waits(self) -> frozenset[Waits]:

@@ -13,7 +13,7 @@ from auterity.engine.subject import Key, SecretData, Subject
 from auterity.engine.verdict import Again, Verdict
 from tests.conformance.cluster import NAMESPACE
 from tests.conformance.harness import NAME, Harness
-from tests.unit.engine.shelf import TOKEN, ShelfSession, World
+from tests.unit.engine.shelf import TOKEN, ShelfConnection, ShelfSession, World
 
 NEW = "token-Yt55newer1"
 
@@ -74,6 +74,25 @@ async def test_a_missing_connection_is_named(harness: Harness):
     harness.apply(connectionRef={"name": "nowhere"})
     assert (await harness.visit()).outcome == "DependencyNotReady"
     assert harness.ready["message"] == "Connection 'nowhere' does not exist"
+
+
+class RackConnection(ShelfConnection):
+    vendor = "rack"
+
+
+async def test_an_object_goes_to_no_other_vendor_than_its_own(harness: Harness, world: World):
+    id = await harness.make()
+    harness.connections._connectors = {"rack": RackConnection, "shelf": ShelfConnection}
+    harness.cluster.put("Connection", "rack", {"rack": harness.vendor.connection(None)})
+    world.calls.clear()
+    harness.apply(connectionRef={"name": "rack"})
+    assert (await harness.visit()).outcome == "DependencyNotReady"
+    told = "Connection 'rack' is a connection to rack; shelf needs one to shelf"
+    assert harness.ready["message"] == told
+    harness.cluster.delete(harness.key)
+    assert not (await harness.visit()).gone
+    assert world.calls == []
+    assert harness.subject.status["id"] == id
 
 
 async def test_a_connection_in_use_waits_and_names_its_users(harness: Harness, world: World):
