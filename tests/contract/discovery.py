@@ -36,10 +36,13 @@ class Discovery:
         self.document = document
         self._methods = list(_methods(document))
         self._beside = beside
+        # An API has a thousand methods, and a test asks about the same few paths again and again.
+        self._at: dict[str, list[JSON]] = {}
 
     @classmethod
+    @cache
     def load(cls, api: str, *beside: str) -> "Discovery":
-        """Load an API such as aiplatform.v1, and others beside it."""
+        """Load an API such as aiplatform.v1, and others beside it; the same one each time."""
         return cls(_document(api), [cls.load(other) for other in beside])
 
     def check(
@@ -80,7 +83,10 @@ class Discovery:
             yield "no body is allowed"
 
     def _found(self, path: str) -> list[JSON]:
-        return [m for pattern, m in self._methods if pattern.fullmatch(path.lstrip("/"))]
+        path = path.lstrip("/")
+        if path not in self._at:
+            self._at[path] = [m for pattern, m in self._methods if pattern.fullmatch(path)]
+        return self._at[path]
 
     def _query(self, called: JSON, query: Mapping[str, str]) -> Iterator[str]:
         known = {**self.document["parameters"], **called.get("parameters", {})}
@@ -152,7 +158,6 @@ class Discovery:
                 yield f"{where}/{name}: the document names no such field"
 
 
-@cache
 def _document(api: str) -> JSON:
     folder = files("googleapiclient").joinpath("discovery_cache", "documents")
     document: JSON = json.loads(folder.joinpath(f"{api}.json").read_text())
