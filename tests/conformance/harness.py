@@ -113,12 +113,17 @@ class Harness:
             resting = verdict.again in (Again.AFTER, Again.NEVER)
             if resting and verdict.outcome not in ("RateLimited", "Adopting"):
                 return verdict
-            await self.vendor.settle()
-            # Most vendors need no time at all: the first waits are short, and all of them together
-            # as long as a busy server may take.
-            await asyncio.sleep(min(0.0005 * number**2, 0.5))
+            await self.wait(number)
         message = f"not settled after {MOST_VISITS} visits: {self.ready}"
         raise AssertionError(message)
+
+    async def wait(self, visits: int) -> None:
+        """Let the vendor get on, after so many visits."""
+        await self.vendor.settle()
+        if self.vendor.takes_time:
+            # Mostly it is quick: the first waits are short, and all of them together as long as a
+            # busy server may take.
+            await asyncio.sleep(min(0.0005 * visits**2, 0.5))
 
     async def converge_in_spite_of_death(self) -> Verdict:
         """Converge; whenever the operator is killed, start it anew."""

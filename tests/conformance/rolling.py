@@ -1,6 +1,5 @@
 """Drives a rollout as the schedule, the clock and people would, and looks at every step."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -71,8 +70,7 @@ class Roller:
                 continue
             if verdict.again in (Again.AFTER, Again.NEVER) and meanwhile is None:
                 return verdict
-            await self.harness.vendor.settle()
-            await asyncio.sleep(min(0.001 * number, 0.05))
+            await self.harness.wait(number)
         message = f"not settled after {MOST_VISITS} visits: {self.harness.ready}"
         raise AssertionError(message)
 

@@ -67,6 +67,8 @@ class Vendor(ABC):
     fast: ClassVar[bool] = True
     """Whether every fault can be tried at every call. A slow real server, or one that takes many
     calls, gets one fault a call, at some of the calls: see thoroughness.py."""
+    takes_time: ClassVar[bool] = False
+    """Whether what is under way gets on by itself, in a real server, and not by `settle`."""
 
     def __init__(self) -> None:
         self.slow = False

@@ -85,6 +85,7 @@ class GuardedAlertmanager(Alertmanager):
 
 class AlertmanagerVendor(Vendor):
     provider = AlertmanagerRoute
+    takes_time = True
     has_pending = True
     spec: ClassVar[JSON] = {
         "matchers": [

@@ -83,6 +83,7 @@ def _checkable(body: JSON) -> JSON:
 
 class Chroma(Vendor):
     provider = ChromaIndex
+    takes_time = True
     spec: ClassVar[JSON] = {
         "dimension": 384,
         "metric": "cosine",

@@ -187,6 +187,7 @@ class KeycloakRealms(Vendor):
     """Realms of a Keycloak server."""
 
     provider = KeycloakRealm
+    takes_time = True
     fast = False
     spec: ClassVar[JSON] = {
         "mfa": "Optional",

@@ -30,6 +30,7 @@ class Pgvector(Vendor):
     """A role without special rights owns the database."""
 
     provider = PgvectorIndex
+    takes_time = True
     spec: ClassVar[JSON] = {
         "dimension": 3,
         "metric": "cosine",

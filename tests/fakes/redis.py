@@ -27,6 +27,7 @@ class Redis(Vendor):
     """The user has no other rights than the documented ones."""
 
     provider = RedisIndex
+    takes_time = True
     spec: ClassVar[JSON] = {
         "dimension": 384,
         "metric": "dotProduct",

@@ -35,6 +35,7 @@ def ask(method: str, path: str, body: Any = None) -> Any:
 
 class Weaviate(Vendor):
     provider = WeaviateIndex
+    takes_time = True
     spec: ClassVar[JSON] = {
         "dimension": 512,
         "metric": "dotProduct",

@@ -50,6 +50,8 @@ class Weaviate(Server):
             "CLUSTER_ADVERTISE_ADDR": HOST,
             "CLUSTER_DATA_BIND_PORT": str(free_port()),
             "RAFT_BOOTSTRAP_EXPECT": "1",
+            # Alone it waits in vain for others' votes; usually five times as long.
+            "RAFT_TIMEOUTS_MULTIPLIER": "1",
             "DISABLE_TELEMETRY": "true",
             "GO_PROFILING_DISABLE": "true",
             "LOG_LEVEL": "warning",
