@@ -32,8 +32,10 @@ class Keycloak(Server):
     name = "keycloak"
     seconds_to_start: ClassVar[float] = 300
 
-    def __init__(self) -> None:
+    def __init__(self, java: str = "") -> None:
+        """`java`: more options of the Java virtual machine."""
         super().__init__()
+        self.java = java
         self.user = "admin"
         self.password = secrets.token_urlsafe(16)
         self._token = ""
@@ -73,7 +75,7 @@ class Keycloak(Server):
             "KC_BOOTSTRAP_ADMIN_USERNAME": self.user,
             "KC_BOOTSTRAP_ADMIN_PASSWORD": self.password,
             # With the full compiler: without it, the keys of a new realm take five times as long.
-            "JAVA_OPTS_APPEND": "-Xmx600m",
+            "JAVA_OPTS_APPEND": f"-Xmx600m {self.java}",
         }
         args = [
             str(installed / "bin" / "kc.sh"),
