@@ -1,12 +1,13 @@
 """Faults: a proxy that spoils answers between the operator and a vendor, and a door that kills."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import Enum
+from functools import partial
 
 import aiohttp
 from aiohttp import web
@@ -28,12 +29,18 @@ class Fault(Enum):
     HALF_JSON = "200 with half of the body"
 
 
+Ask = Callable[[], Awaitable[web.Response]]
+Spoil = Callable[[web.Request, Ask], Awaitable[web.StreamResponse]]
+"""Answers a request, mostly as the vendor does when it is asked."""
 RETRY_AFTER = 7
 HTML = "<!DOCTYPE html><html><body><h1>Gateway</h1></body></html>"
 
 
 class FaultProxy:
-    """Stands before an HTTP vendor. `plan` maps the number of a request (from 0) to its fault."""
+    """Stands before an HTTP vendor. `plan` maps the number of a request (from 0) to its fault.
+
+    A vendor that a server in this process plays has its answers spoiled there, by `spoil`.
+    """
 
     def __init__(self) -> None:
         self.upstream = ""
@@ -68,12 +75,16 @@ class FaultProxy:
         """No faults from now on; requests are counted from 0."""
         self.plan, self.seen = {}, 0
 
-    async def _pass(  # noqa: PLR0911 - one return a fault
-        self, request: web.Request
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        return await self.spoil(request, partial(self._ask, request))
+
+    async def spoil(  # noqa: PLR0911 - one return a fault
+        self, request: web.Request, ask: Ask
     ) -> web.StreamResponse:
+        """Answer as is planned for this request; `ask` asks the vendor."""
         fault = self.plan.get(self.seen)
         self.seen += 1
-        body = await request.read()
+        await request.read()
         match fault:
             case Fault.THROTTLED_SECONDS:
                 return _throttled(str(RETRY_AFTER))
@@ -85,34 +96,34 @@ class FaultProxy:
                 return web.Response(text=HTML, status=status, content_type="text/html")
             case Fault.LOST_REQUEST:
                 return _cut(request)
-        answer, raw = await self._ask(request, body)
+        answer = await ask()
         if fault is Fault.LOST_ANSWER:
             return _cut(request)
         if fault is Fault.HALF_JSON:
-            raw = raw or b"{}"
+            raw = answer.body or b"{}"
+            assert isinstance(raw, bytes)
             half = raw[: max(1, len(raw) // 2)]
             return web.Response(body=half, content_type="application/json")
         return answer
 
-    async def _ask(self, request: web.Request, body: bytes) -> tuple[web.Response, bytes]:
+    async def _ask(self, request: web.Request) -> web.Response:
         assert self._session is not None
         origin = URL(self.upstream).origin()
         async with self._session.request(
             request.method,
             URL(f"{origin}{request.raw_path}", encoded=True),
-            data=body or None,
+            data=await request.read() or None,
             headers={k: v for k, v in request.headers.items() if k.lower() != "content-length"},
             allow_redirects=False,
             skip_auto_headers=["User-Agent", "Accept", "Accept-Encoding", "Content-Type"],
         ) as answer:
             skip = {"transfer-encoding", "content-length", "connection"}
             headers = [(k, v) for k, v in answer.headers.items() if k.lower() not in skip]
-            raw = await answer.read()
-            response = web.Response(body=raw, status=answer.status)
+            response = web.Response(body=await answer.read(), status=answer.status)
             response.headers.popall("Content-Type", None)
             for name, value in headers:
                 response.headers.add(name, value)
-            return response, raw
+            return response
 
 
 def _throttled(retry_after: str) -> web.Response:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from auterity.engine.calls import reads
 from auterity.engine.contract import Provider, SecretStore
+from tests.conformance.faults import Spoil
 from tests.conformance.meter import Meter
 
 JSON = dict[str, Any]
@@ -36,9 +37,9 @@ class Refusal:
 class Vendor(ABC):
     """One provider's vendor. One class a provider, in `tests/fakes/<vendor>.py`, found by file.
 
-    HTTP vendors listen on loopback and tell their address by `url`; the suite puts a proxy that
-    injects faults in between and gives its address to `connection`. Others (`url` None) get their
-    faults at the door.
+    HTTP vendors listen on loopback and tell their address by `url`; the suite puts in between what
+    injects faults, a proxy unless the stand-in lets its own server do it (`spoiled`), and gives
+    the address of that to `connection`. Others (`url` None) get their faults at the door.
     """
 
     provider: ClassVar[type[Provider[Any, Any]]]
@@ -89,6 +90,10 @@ class Vendor(ABC):
     @abstractmethod
     async def start(self) -> None:
         """Start listening; sets `url` for HTTP vendors."""
+
+    async def spoiled(self, spoil: Spoil) -> str | None:
+        """A second URL at which this answers every request; None: only a proxy can do that."""
+        return None
 
     @abstractmethod
     async def stop(self) -> None:

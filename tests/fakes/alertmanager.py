@@ -14,6 +14,7 @@ from aiohttp import web
 
 from auterity.engine.contract import SecretStore
 from auterity.providers.alertmanager import AlertmanagerRoute
+from tests.conformance.faults import Spoil
 from tests.conformance.vendor import Edit, Refusal, Vendor
 from tests.contract.openapi import Description, Violation
 from tests.fakes.server import FakeServer
@@ -224,6 +225,9 @@ class AlertmanagerVendor(Vendor):
         self.server.start()
         self.session = aiohttp.ClientSession()
         self.url = await self.front.start()
+
+    async def spoiled(self, spoil: Spoil) -> str | None:
+        return await self.front.spoiled(spoil)
 
     async def stop(self) -> None:
         await self.front.stop()

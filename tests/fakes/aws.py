@@ -20,6 +20,7 @@ import botocore.loaders
 import botocore.model
 from aiohttp import web
 
+from tests.conformance.faults import Spoil
 from tests.conformance.vendor import Vendor
 from tests.fakes.server import FakeServer
 
@@ -108,6 +109,9 @@ class AwsFake:
 
     async def start(self) -> str:
         return await self._server.start()
+
+    async def spoiled(self, spoil: Spoil) -> str:
+        return await self._server.spoiled(spoil)
 
     async def stop(self) -> None:
         await self._server.stop()
@@ -214,6 +218,9 @@ class AwsVendor(Vendor):
         self.aws = AwsFake({self.key: self.secrets["aws"]["secretAccessKey"]})
         self.serve()
         self.url = await self.aws.start()
+
+    async def spoiled(self, spoil: Spoil) -> str | None:
+        return await self.aws.spoiled(spoil)
 
     async def stop(self) -> None:
         await self.aws.stop()

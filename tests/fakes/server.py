@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
+from yarl import URL
 
+from tests.conformance.faults import Spoil
 from tests.conformance.vendor import Vendor
 from tests.contract.openapi import Description, Violation
 
@@ -28,6 +30,8 @@ class FakeServer:
         self.requests: list[tuple[str, str]] = []
         self._routes: list[tuple[str, str, Handler]] = []
         self._runner: web.AppRunner | None = None
+        self._spoil: dict[int, Spoil] = {}
+        """What answers at which port."""
         self.url = ""
         self.port = 0
         """Where to listen; 0: wherever there is room."""
@@ -42,21 +46,50 @@ class FakeServer:
 
     async def start(self) -> str:
         """Listen on loopback; the URL without a trailing slash."""
-        app = web.Application(client_max_size=16 << 20)
+        app = web.Application(client_max_size=16 << 20, middlewares=[self._spoiled])
         for method, path, handler in self._routes:
             app.router.add_route(method, f"{self.base_path}{path}", self._checked(handler))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}{self.base_path}"
+        self.url = await self._listen(self.port)
         return self.url
+
+    async def spoiled(self, spoil: Spoil) -> str:
+        """Listen at another port, where this answers every request; the URL as of `start`."""
+        url = await self._listen(0)
+        port = URL(url).port
+        assert port is not None
+        self._spoil[port] = spoil
+        return url
+
+    async def _listen(self, port: int) -> str:
+        assert self._runner is not None
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        return f"http://127.0.0.1:{self._runner.addresses[-1][1]}{self.base_path}"
 
     async def stop(self) -> None:
         """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _spoiled(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        assert request.transport is not None
+        spoil = self._spoil.get(request.transport.get_extra_info("sockname")[1])
+        if spoil is None:
+            return await handler(request)
+
+        async def ask() -> web.Response:
+            try:
+                answer = await handler(request)
+            except web.HTTPException as refusal:
+                answer = refusal
+            assert isinstance(answer, web.Response)
+            return answer
+
+        return await spoil(request, ask)
 
     def _checked(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -113,6 +146,9 @@ class ServedVendor(Vendor):
 
     async def start(self) -> None:
         self.url = await self.server.start()
+
+    async def spoiled(self, spoil: Spoil) -> str | None:
+        return await self.server.spoiled(spoil)
 
     async def stop(self) -> None:
         await self.server.stop()
