@@ -22,6 +22,8 @@ from tests.contract.openapi import Description, specs_missing
 from tests.fakes.server import FakeServer
 from tests.fakes.weaviate import KEY, Weaviate, ask, server
 
+# One Weaviate is enough for a machine.
+pytestmark = pytest.mark.xdist_group(Weaviate.__module__)
 MARK = "testcluster/team/docs"
 CONNECTION = WeaviateConnection(endpoint="http://127.0.0.1:1")
 
