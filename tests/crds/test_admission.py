@@ -7,8 +7,7 @@ import yaml
 
 from auterity.api.annotations import FINALIZER
 from auterity.api.kinds import KINDS
-from tests.crds.conftest import Api, integration
-from tools.controlplane import KubectlError
+from tests.crds.conftest import Api, Refused, integration
 from tools.manifests import POLICY_NAME, finalizer_policy
 
 
@@ -31,7 +30,7 @@ def in_effect(api: Api) -> bool:
     """
     try:
         return "finalizers" in api.create(integration("VectorIndex"))["metadata"]
-    except KubectlError as error:
+    except Refused as error:
         if "There can be a delay between when CustomResourceDefinitions" not in str(error):
             raise
         return False
