@@ -1,6 +1,8 @@
 """Revisions in a visit: what makes one, what is refused, approvals, drift, probes, adoption."""
 
+import itertools
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -148,6 +150,8 @@ async def test_a_probe_that_fails_at_a_step_goes_back(harness: Harness, sea: Sea
     await made(harness, {**CANARY, "promotion": "Probe"}, {"probe": PROBE})
     before = await revisions_of(harness)
     rollout = {**CANARY, "promotion": "Probe"}
+    # Between two looks at the clock there is time enough for the next question.
+    harness.engine.probes._clock = partial(next, itertools.count(step=60))
     assert await edited(harness, rollout, {"probe": PROBE}, TWO) == "RolledBack"
     assert "500" in harness.ready["message"]
     assert await revisions_of(harness) == before
