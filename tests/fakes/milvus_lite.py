@@ -63,6 +63,7 @@ async def _pass(asked: web.Request, _: Any) -> web.StreamResponse:
 class MilvusLite(ServedVendor):
     provider = MilvusIndex
     variant = "lite"
+    takes_time = True
     spec: ClassVar[JSON] = {
         "dimension": 8,
         "metric": "cosine",
