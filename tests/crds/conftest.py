@@ -25,6 +25,11 @@ JSON = dict[str, Any]
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave for last what the API server is ready for seconds after it has got the CRDs."""
+    items.sort(key=lambda item: item.path.name == "test_admission.py")
+
+
 class Refused(Exception):  # noqa: N818 - as the API server refuses
     """What the API server says against a request."""
 
