@@ -107,6 +107,8 @@ class Operator:
         """What has changed since the first of the visits in hand began, and its labels."""
         self._news_told = 0
         """How much has ever stood there."""
+        self._newest: dict[tuple[str, str], int] = {}
+        """The number of the last of them, by kind and namespace."""
         self._begun: dict[Key, int] = {}
         """Visits in hand, the first one first, and how much had been told when they began."""
         self._gathered: dict[Hashable, bool] = {}
@@ -406,9 +408,11 @@ class Operator:
     def _wait(self, key: Key, waits: frozenset[Waits]) -> None:
         """Remember what wakes an object; now, if that came after the visit had looked for it."""
         self.store.wait(key, waits)
-        told = self._news_told - self._begun[key] if waits else 0
-        news = islice(reversed(self._news), told)
-        if any(wait.woken_by(*one) for one in news for wait in waits):
+        begun = self._begun[key]
+        # In a storm there is much news in the time of a visit, and hardly ever of what it is about.
+        late = [w for w in waits if self._newest.get((w.kind, w.namespace), 0) > begun]
+        news = islice(reversed(self._news), self._news_told - begun) if late else ()
+        if any(wait.woken_by(*one) for one in news for wait in late):
             self._ask_waiting(key)
 
     def _forget_news(self) -> None:
@@ -416,12 +420,15 @@ class Operator:
         wanted = self._news_told - next(iter(self._begun.values()), self._news_told)
         while len(self._news) > wanted:
             self._news.popleft()
+        if not self._news:
+            self._newest.clear()
 
     def _wake_waiting(self, key: Key, labels: Mapping[str, str]) -> None:
         """Whoever waits for it looks again: those too that will only know that they do."""
         if self._begun:
             self._news.append((key, labels))
             self._news_told += 1
+            self._newest[key.kind, key.namespace] = self._news_told
         for waiter in self.store.waiting(key, labels):
             self._ask_waiting(waiter)
 
