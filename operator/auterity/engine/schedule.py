@@ -63,21 +63,19 @@ class Schedule:
     a throttled or broken connection holds back nobody else's objects.
     """
 
-    def __init__(  # noqa: PLR0913 - what it asks of its owner
+    def __init__(
         self,
         visit: VisitKey,
         *,
         lane: Callable[[Key], Lane],
         room: Callable[[Hashable], int],
         held: Callable[[Hashable], float],
-        settled: Callable[[Key, Verdict], None] = lambda _key, _verdict: None,
         workers: int = 400,
     ) -> None:
         self._visit = visit
         self._lane_of = lane
         self._room = room
         self._held = held
-        self._settled = settled
         self._workers = workers
         self._entries: dict[Key, _Entry] = {}
         self._lanes: dict[Lane, _LaneState] = {}
@@ -295,7 +293,6 @@ class Schedule:
 
     def _finish(self, key: Key, entry: _Entry, verdict: Verdict) -> None:
         again = entry.again
-        self._settled(key, verdict)
         if verdict.gone:
             self._entries.pop(key, None)
             if again:

@@ -99,10 +99,7 @@ class KubeCluster:
         return True
 
     async def secret(self, namespace: str, name: str) -> SecretData | None:
-        try:
-            raw = await self._kube.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        except KubeError as error:
-            raise ClusterUnavailable(f"Secret {namespace}/{name}: {error.message}") from None
+        raw = await _find_secret(self._kube, namespace, name)
         return None if raw is None else _secret(raw)
 
     def secret_store(self, namespace: str) -> SecretStore:
@@ -269,10 +266,7 @@ class KubeSecrets:
     namespace: str
 
     async def read(self, name: str) -> tuple[dict[str, str], str] | None:
-        try:
-            raw = await self.kube.find(f"/api/v1/namespaces/{self.namespace}/secrets/{name}")
-        except KubeError as error:
-            raise ClusterUnavailable(f"Secret {self.namespace}/{name}: {error.message}") from None
+        raw = await _find_secret(self.kube, self.namespace, name)
         if raw is None:
             return None
         return _secret(raw).data, raw["metadata"]["resourceVersion"]
@@ -317,6 +311,13 @@ def difference(old: JSON, new: JSON) -> JSON:
         elif value != old[key]:
             patch[key] = value
     return patch
+
+
+async def _find_secret(kube: Kube, namespace: str, name: str) -> JSON | None:
+    try:
+        return await kube.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    except KubeError as error:
+        raise ClusterUnavailable(f"Secret {namespace}/{name}: {error.message}") from None
 
 
 def _secret(raw: JSON) -> SecretData:

@@ -21,7 +21,7 @@ from pydantic import Field
 from auterity import __version__
 from auterity.api.connection import RateLimit
 from auterity.api.fields import Model, SecretValue, Url
-from auterity.engine.calls import Call, Door
+from auterity.engine.calls import Call, Door, fence
 from auterity.engine.contract import Access, Connector, Identity, Session
 from auterity.engine.errors import (
     Busy,
@@ -221,7 +221,7 @@ class GitHubSession(Session):
             headers = {"Accept": "application/vnd.github+json"}
             if kept is not None:
                 headers["If-None-Match"] = kept.headers["etag"]
-            call.fence()
+            fence()
             answered: tuple[int, dict[str, str], str] = client.requester.requestJson(
                 method, path, parameters=query, headers=headers, input=body
             )

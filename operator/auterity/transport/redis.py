@@ -112,7 +112,7 @@ class RedisSession(Session):
                     if not repeatable or type(error) is not redis.ConnectionError:
                         raise
                     # The one retry there is: a read whose connection was dropped.
-                    call.fence()
+                    fence()
                     answer = await client.execute_command(*words)
             except redis.RedisError as error:
                 call.status = getattr(error, "status_code", None) or "error"

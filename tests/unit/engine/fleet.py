@@ -8,6 +8,7 @@ from auterity.api.connection import RateLimit
 from auterity.api.fields import SHARED, UNVERSIONED, SecretValue, TextMap
 from auterity.api.model_deployment import EnvironmentVariable, ModelDeployment, ModelSource, Scaling
 from auterity.api.rollout import Metric, Probe
+from auterity.engine.calls import fence
 from auterity.engine.contract import (
     Access,
     Answer,
@@ -101,7 +102,7 @@ class FleetSession(Session):
 
     async def call(self, verb: str, act: Callable[[], Any]) -> Any:
         async with self.door.call(verb) as call:
-            call.fence()
+            fence()
             self.sea.calls.append(verb)
             if self.token.reveal() != self.sea.token:
                 raise Unauthorized("the token is refused")

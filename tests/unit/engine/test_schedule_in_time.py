@@ -54,7 +54,6 @@ class Visits:
             lane=lambda one: (one.kind, one.namespace),
             room=lambda connection: self.room.get(str(connection), 100),
             held=lambda connection: max(0.0, self.held.get(str(connection), 0.0) - now()),
-            settled=lambda one, verdict: self.settled.append((one, verdict.outcome)),
             workers=self.workers,
         )
 
@@ -65,10 +64,15 @@ class Visits:
         self.made.append((now(), one, urgent))
         try:
             await asyncio.sleep(self.lasts)
+        except asyncio.CancelledError:
+            self.settled.append((one, "Cancelled"))
+            raise
         finally:
             self.together[one] -= 1
         planned = self.verdicts.get(one) or [Verdict("Ready", Again.AFTER, INTERVAL)]
-        return planned.pop(0) if len(planned) > 1 else planned[0]
+        verdict = planned.pop(0) if len(planned) > 1 else planned[0]
+        self.settled.append((one, verdict.outcome))
+        return verdict
 
     def names(self) -> list[str]:
         return [one.name for _, one, _ in self.made]
