@@ -8,6 +8,8 @@ from e2e.team import PATIENCE
 
 Start = Callable[..., OperatorProcess]
 """Starts a replica: the fixture `start`."""
+TAKEN_OVER_WITHIN = 20.0
+"""Seconds, on a slow machine too. Eight of them are the Lease's; 15 are promised."""
 
 
 def agree(*replicas: OperatorProcess, seconds: float = PATIENCE) -> float:

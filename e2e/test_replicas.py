@@ -14,13 +14,11 @@ from e2e.conftest import SYSTEM, Cluster, Installation
 from e2e.kstatus import Kstatus, kstatus
 from e2e.network import Network
 from e2e.operator_process import OperatorProcess
-from e2e.replicas import Start, agree
+from e2e.replicas import TAKEN_OVER_WITHIN, Start, agree
 from e2e.team import PATIENCE, Team
 from e2e.vendors import Account, Vendors
 
 UNLIMITED = {"perSecond": 10000, "burst": 10000, "concurrent": 50}
-TAKEN_OVER_WITHIN = 20.0
-"""Seconds: of these a Lease takes eight, and a machine with other work some more."""
 STALL = 1.0
 """Seconds that the vendor's process may get no processor: what came meanwhile it sees at once."""
 

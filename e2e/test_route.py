@@ -10,12 +10,11 @@ from e2e.api import JSON
 from e2e.kstatus import Kstatus, kstatus
 from e2e.operator_process import OperatorProcess
 from e2e.person import Person
-from e2e.replicas import Start, agree
+from e2e.replicas import TAKEN_OVER_WITHIN, Start, agree
 from e2e.team import Team
 from e2e.vendors import Account, Vendors
 
 AFTER, BACK_AFTER = 2.0, 3.0
-TAKEN_OVER_WITHIN = 20.0
 ROUTE = "ModelRoute"
 DEPLOYMENT = "ModelDeployment"
 PROBE = {"interval": "1s", "failures": 1}

@@ -276,6 +276,14 @@ class MilvusCluster:
         return [{**{key: of[key] for key in told}, **state} for of in found]
 
 
+PROPERTY_EDITS = (
+    Edit("another life time", {"milvus": {"properties": {"collection.ttl.seconds": "3600"}}}),
+    Edit("a property added", {"milvus": {"properties": {"partitionkey.isolation": "true"}}}),
+    Edit("a property removed", {"milvus": {"properties": {"collection.ttl.seconds": None}}}),
+    Edit("no properties", {"milvus": {"properties": None}}),
+)
+
+
 class Milvus(ServedVendor):
     provider = MilvusIndex
     spec: ClassVar[JSON] = {
@@ -310,10 +318,7 @@ class Milvus(ServedVendor):
         },
     }
     edits = (
-        Edit("another life time", {"milvus": {"properties": {"collection.ttl.seconds": "3600"}}}),
-        Edit("a property added", {"milvus": {"properties": {"partitionkey.isolation": "true"}}}),
-        Edit("a property removed", {"milvus": {"properties": {"collection.ttl.seconds": None}}}),
-        Edit("no properties", {"milvus": {"properties": None}}),
+        *PROPERTY_EDITS,
         Edit(
             "a field added",
             {"milvus": {"fields": {"year": {"type": "Int64", "nullable": True}}}},

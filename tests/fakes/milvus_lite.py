@@ -17,7 +17,7 @@ from aiohttp import web
 from auterity.providers.milvus.index import MilvusIndex
 from tests.conformance.vendor import Edit, Refusal
 from tests.contract.openapi import Description
-from tests.fakes.milvus import OTHER_TOKEN, TOKEN, authorize
+from tests.fakes.milvus import OTHER_TOKEN, PROPERTY_EDITS, TOKEN, authorize
 from tests.fakes.server import FakeServer, ServedVendor
 from tools.loopback import request
 from tools.servers.milvus import Milvus as Server
@@ -87,10 +87,7 @@ class MilvusLite(ServedVendor):
         },
     }
     edits = (
-        Edit("another life time", {"milvus": {"properties": {"collection.ttl.seconds": "3600"}}}),
-        Edit("a property added", {"milvus": {"properties": {"partitionkey.isolation": "true"}}}),
-        Edit("a property removed", {"milvus": {"properties": {"collection.ttl.seconds": None}}}),
-        Edit("no properties", {"milvus": {"properties": None}}),
+        *PROPERTY_EDITS,
         Edit("a field no longer declared", {"milvus": {"fields": {"pages": None}}}),
         Edit("released", {"milvus": {"loaded": False}}),
     )

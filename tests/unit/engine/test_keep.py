@@ -363,15 +363,20 @@ async def test_what_was_made_and_never_shows_is_made_anew_in_the_end(
     assert (await harness.visit()).outcome == "Ready"
 
 
-@pytest.mark.parametrize("harness", [Listing], indirect=True)
-async def test_a_refused_list_does_not_stop_the_drift_check(harness: Harness, world: World):
-    await harness.make()
+def declare_more(harness: Harness) -> None:
+    """As many that a list is worth it."""
     for number in range(4):
         harness.cluster.put(
             harness.key.kind,
             f"more-{number}",
             {"connectionRef": {"name": "vendor"}, "dimension": 8, "shelf": {}},
         )
+
+
+@pytest.mark.parametrize("harness", [Listing], indirect=True)
+async def test_a_refused_list_does_not_stop_the_drift_check(harness: Harness, world: World):
+    await harness.make()
+    declare_more(harness)
     world.trouble["list"] = [Unauthorized("may not list"), Unauthorized("may not list")]
     world.calls.clear()
     assert (await harness.visit(urgent=False)).outcome == "Ready"
@@ -382,12 +387,7 @@ async def test_a_refused_list_does_not_stop_the_drift_check(harness: Harness, wo
 @pytest.mark.parametrize("harness", [Listing], indirect=True)
 async def test_one_list_serves_the_drift_checks_of_all(harness: Harness, world: World):
     await harness.make()
-    for number in range(4):
-        harness.cluster.put(
-            harness.key.kind,
-            f"more-{number}",
-            {"connectionRef": {"name": "vendor"}, "dimension": 8, "shelf": {}},
-        )
+    declare_more(harness)
     world.calls.clear()
     assert (await harness.visit(urgent=False)).outcome == "Ready"
     assert (await harness.visit(urgent=False)).outcome == "Ready"
@@ -402,12 +402,7 @@ async def test_one_list_serves_the_drift_checks_of_all(harness: Harness, world: 
 @pytest.mark.parametrize("harness", [Listing], indirect=True)
 async def test_a_list_over_other_credentials_is_not_gone_by(harness: Harness, world: World):
     await harness.make()
-    for number in range(4):
-        harness.cluster.put(
-            harness.key.kind,
-            f"more-{number}",
-            {"connectionRef": {"name": "vendor"}, "dimension": 8, "shelf": {}},
-        )
+    declare_more(harness)
     await harness.visit(urgent=False)
     spec = harness.cluster.subjects[harness.connection].spec
     WORLDS["another"] = World()

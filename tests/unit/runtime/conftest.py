@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -51,15 +52,8 @@ class ApiServer:
 
 
 @pytest.fixture
-async def server(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
-) -> AsyncIterator[ApiServer]:
-    found = ApiServer()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", found.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+def api_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> int:
+    """Where $KUBECONFIG says that the API server is."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{unused_tcp_port}"}}],
         "users": [{"name": "u", "user": {"token": "token-of-the-operator"}}],
@@ -69,6 +63,17 @@ async def server(
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(path))
+    return unused_tcp_port
+
+
+@pytest.fixture
+async def server(api_port: int) -> AsyncIterator[ApiServer]:
+    found = ApiServer()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", found.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", api_port).start()
     yield found
     await runner.cleanup()
 

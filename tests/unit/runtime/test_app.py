@@ -1,10 +1,8 @@
 """The process: it ends when it is asked to, whatever it waits for."""
 
 import asyncio
-import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -13,24 +11,9 @@ from auterity.runtime.operator import Options
 from tests.unit.engine.shelf import ShelfIndex
 
 
+@pytest.mark.usefixtures("api_port")
 @pytest.mark.parametrize("name", ["here", None], ids=["starting", "asking who it is"])
-async def test_it_ends_while_it_waits_for_the_api_server(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    unused_tcp_port_factory,
-    name: str | None,
-):
-    config = {
-        "clusters": [
-            {"name": "c", "cluster": {"server": f"http://127.0.0.1:{unused_tcp_port_factory()}"}}
-        ],
-        "users": [{"name": "u", "user": {"token": "token-of-the-operator"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(path))
+async def test_it_ends_while_it_waits_for_the_api_server(unused_tcp_port_factory, name: str | None):
     running = asyncio.create_task(
         app._run(
             {("VectorIndex", "shelf"): ShelfIndex},
